@@ -1,0 +1,318 @@
+// The hot half of the device pool: handing out, taking back, answering. Growth is in growth.cpp.
+#include "pool/device_pool.h"
+
+#include <sys/mman.h>
+
+#include <algorithm>
+#include <new>
+
+#include "pool/check.h"
+
+namespace flexlom::pool {
+
+namespace {
+
+constexpr size_t kSmallestSpace = size_t{1} << 36;
+
+// Device bytes that large allocations leave for small pages: a sixteenth, at most 64 MiB.
+uint64_t small_reserve(uint64_t budget) { return std::min<uint64_t>(budget / 16, 64u << 20) & ~(kGranule - 1); }
+
+}  // namespace
+
+std::unique_ptr<DevicePool> DevicePool::create(Driver& driver, Fence& fence, Observer* observer,
+                                               Budget& host_budget, const Config& config, CUresult* error) {
+  CUdeviceptr base = 0;
+  size_t bytes = config.address_bytes;
+  CUresult r = driver.reserve(config.base_hint, bytes, &base);
+  while (r != CUDA_SUCCESS && bytes > kSmallestSpace) {
+    bytes /= 2;
+    r = driver.reserve(config.base_hint, bytes, &base);
+  }
+  *error = r;
+  if (r != CUDA_SUCCESS) return nullptr;
+  std::unique_ptr<DevicePool> pool(
+      new (std::nothrow) DevicePool(driver, fence, observer, host_budget, config, base, bytes));
+  if (pool == nullptr || pool->table_ == nullptr) {
+    driver.unreserve(base, bytes);
+    *error = CUDA_ERROR_OUT_OF_MEMORY;
+    return nullptr;
+  }
+  return pool;
+}
+
+DevicePool::DevicePool(Driver& driver, Fence& fence, Observer* observer, Budget& host_budget,
+                       const Config& config, CUdeviceptr base, size_t bytes)
+    : driver_(driver), fence_(fence), observer_(observer), host_budget_(host_budget),
+      device_budget_(config.device_budget_bytes), config_(config), base_(base),
+      small_reserve_(small_reserve(config.device_budget_bytes)), space_(base, bytes),
+      frames_(driver, config.device, device_budget_, host_budget, config.host_vmm) {
+  access_.push_back(config.device);
+  table_bytes_ = size_t{space_.granules()} * sizeof(std::atomic<Span*>);
+  // Address space only; the kernel backs the few entries that are used.
+  void* table = mmap(nullptr, table_bytes_, PROT_READ | PROT_WRITE,
+                     MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  table_ = table == MAP_FAILED ? nullptr : static_cast<std::atomic<Span*>*>(table);
+}
+
+DevicePool::~DevicePool() {
+  if (table_ == nullptr) return;
+  std::lock_guard lock(mutex_);
+  for (Span* span : spans_) unback(*span);
+  frames_.release_spare(Where::device, ~uint64_t{0});
+  frames_.release_spare(Where::host, ~uint64_t{0});
+  driver_.unreserve(base_, space_.bytes());
+  munmap(static_cast<void*>(table_), table_bytes_);
+}
+
+CUresult DevicePool::allocate(const Request& request, unsigned shard_hint, SoftOom soft_oom,
+                              CUdeviceptr* out) {
+  const SizeKey key = size_key(request.bytes);
+  const unsigned shard = shard_hint % kShards;
+  if (request.bytes > config_.address_bytes) {
+    report_oom(request, false);
+    return CUDA_ERROR_OUT_OF_MEMORY;
+  }
+  Object* object = nullptr;
+  {
+    Shard& s = shards_[shard];
+    std::lock_guard lock(s.mutex);
+    object = s.pop(key, request.stream, fence_);
+    if (object != nullptr) commit(s, object, request);
+  }
+  if (object == nullptr) {
+    CUresult error = CUDA_ERROR_OUT_OF_MEMORY;
+    object = take_cached(request, key, shard);
+    if (object == nullptr) object = reuse_pending(request, key, shard);
+    if (object == nullptr) object = grow(request, key, shard, soft_oom, &error);
+    if (object == nullptr) return error;
+  }
+  *out = object->address;
+  return CUDA_SUCCESS;
+}
+
+void DevicePool::commit(Shard& shard, Object* object, const Request& request) {
+  object->state = ObjectState::live;
+  object->id = ++shard.next_id * kShards + static_cast<uint64_t>(&shard - shards_);
+  object->asked_bytes = request.bytes;
+  object->context = request.context;
+  object->mem_pool = request.mem_pool;
+  object->kind = request.kind;
+  object->sync_memops = true;  // the driver's default for device memory
+  object->stream = 0;
+  object->epoch = 0;
+  ++shard.stats.allocs;
+  ++shard.stats.live_objects;
+  if (object->span->small) {
+    shard.stats.live_asked_bytes += request.bytes;
+  } else {
+    large_asked_.fetch_add(request.bytes, std::memory_order_relaxed);
+    note_asked();
+  }
+  if (request.kind == Kind::async) note_async(object->span->object_bytes, true);
+  if (observer_ != nullptr) observer_->allocated(request, describe(*object));
+}
+
+namespace {
+
+void raise(std::atomic<uint64_t>& peak, uint64_t now) {
+  uint64_t before = peak.load(std::memory_order_relaxed);
+  while (before < now && !peak.compare_exchange_weak(before, now, std::memory_order_relaxed)) {
+  }
+}
+
+uint64_t whole_granules(uint64_t bytes) { return (bytes + kGranule - 1) & ~uint64_t{kGranule - 1}; }
+
+}  // namespace
+
+// The highest sum of bytes asked for; small objects are counted as of the last large event.
+void DevicePool::note_asked() {
+  raise(asked_peak_, large_asked_.load(std::memory_order_relaxed));
+}
+
+void DevicePool::note_async(uint64_t bytes, bool allocated) {
+  if (!allocated) {
+    async_used_.fetch_sub(bytes, std::memory_order_relaxed);
+    return;
+  }
+  const uint64_t used = async_used_.fetch_add(bytes, std::memory_order_relaxed) + bytes;
+  raise(async_used_high_, used);
+  raise(async_reserved_high_, whole_granules(used));
+}
+
+AsyncUse DevicePool::async_use() const {
+  const uint64_t used = async_used_.load(std::memory_order_relaxed);
+  return {used, async_used_high_.load(std::memory_order_relaxed), whole_granules(used),
+          async_reserved_high_.load(std::memory_order_relaxed)};
+}
+
+void DevicePool::reset_async_high(bool used) {
+  const uint64_t now = async_used_.load(std::memory_order_relaxed);
+  if (used) {
+    async_used_high_.store(now, std::memory_order_relaxed);
+  } else {
+    async_reserved_high_.store(whole_granules(now), std::memory_order_relaxed);
+  }
+}
+
+void DevicePool::finish_free(Shard& shard, Object* object, StreamKey stream) {
+  if (object->span->small) {
+    shard.stats.live_asked_bytes -= object->asked_bytes;
+  } else {
+    large_asked_.fetch_sub(object->asked_bytes, std::memory_order_relaxed);
+  }
+  if (object->kind == Kind::async) note_async(object->span->object_bytes, false);
+  ++shard.stats.frees;
+  --shard.stats.live_objects;
+  object->epoch = fence_.stamp();
+  object->stream = stream;
+  shard.push_free(object);
+}
+
+Object* DevicePool::live_object(Span& span, CUdeviceptr address) const {
+  // The span may have been dropped between the table lookup and the lock.
+  if (span_at(address) != &span) return nullptr;
+  Object& object = span.objects[(address - span.base) / span.object_bytes];
+  return object.state == ObjectState::live ? &object : nullptr;
+}
+
+CUresult DevicePool::free(const char* call, CUdeviceptr address, StreamKey stream) {
+  Span* span = span_at(address);
+  if (span == nullptr) return CUDA_ERROR_INVALID_VALUE;
+  Shard& shard = shard_of(*span);
+  std::lock_guard lock(shard.mutex);
+  Object* object = live_object(*span, address);
+  if (object == nullptr || object->address != address) return CUDA_ERROR_INVALID_VALUE;
+  // Told before the block can be handed out again, so that a log never shows it twice live.
+  if (observer_ != nullptr) observer_->freed(call, describe(*object), stream);
+  finish_free(shard, object, stream);
+  return CUDA_SUCCESS;
+}
+
+AllocationInfo DevicePool::describe(const Object& object) const {
+  AllocationInfo info;
+  info.base = object.address;
+  info.asked_bytes = object.asked_bytes;
+  info.given_bytes = object.span->object_bytes;
+  info.id = object.id;
+  info.device = config_.device;
+  info.context = object.context;
+  info.kind = object.kind;
+  info.mem_pool = object.mem_pool;
+  info.spilled_bytes = object.span->small && object.span->spilled_bytes > 0 ? object.span->object_bytes
+                                                                            : object.span->spilled_bytes;
+  info.sync_memops = object.sync_memops;
+  info.exported = object.span->exported;
+  return info;
+}
+
+bool DevicePool::find(CUdeviceptr address, AllocationInfo* out) const {
+  Span* span = span_at(address);
+  if (span == nullptr) return false;
+  std::lock_guard lock(shard_of(*span).mutex);
+  const Object* object = live_object(*span, address);
+  if (object == nullptr || address - object->address >= object->asked_bytes) return false;
+  *out = describe(*object);
+  return true;
+}
+
+bool DevicePool::set_sync_memops(CUdeviceptr address, bool value) {
+  Span* span = span_at(address);
+  if (span == nullptr) return false;
+  std::lock_guard lock(shard_of(*span).mutex);
+  Object* object = live_object(*span, address);
+  if (object == nullptr) return false;
+  object->sync_memops = value;
+  return true;
+}
+
+CUresult DevicePool::pin_for_export(CUdeviceptr address, Export* out) {
+  std::lock_guard device_lock(mutex_);
+  Span* span = span_at(address);
+  if (span == nullptr) return CUDA_ERROR_INVALID_VALUE;
+  std::lock_guard lock(shard_of(*span).mutex);
+  if (live_object(*span, address) == nullptr) return CUDA_ERROR_INVALID_VALUE;
+  if (span->spilled_bytes > 0) return CUDA_ERROR_NOT_SUPPORTED;
+  span->exported = true;
+  out->span_base = span->base;
+  out->pages = span->pages;
+  return CUDA_SUCCESS;
+}
+
+void DevicePool::release_context(CUcontext context) {
+  std::lock_guard device_lock(mutex_);
+  for (Span* span : spans_) {
+    Shard& shard = shard_of(*span);
+    std::lock_guard lock(shard.mutex);
+    for (uint32_t i = 0; i < span->objects_total; ++i) {
+      Object& object = span->objects[i];
+      if (object.state != ObjectState::live || object.context != context) continue;
+      if (observer_ != nullptr) observer_->freed("context end", describe(object), 0);
+      finish_free(shard, &object, 0);
+    }
+  }
+}
+
+void DevicePool::forget_stream(StreamKey stream) {
+  for (Shard& shard : shards_) {
+    std::lock_guard lock(shard.mutex);
+    if (shard.stats.pending_objects > 0) shard.forget_stream(stream);
+  }
+}
+
+uint64_t DevicePool::free_bytes() const {
+  uint64_t cached = 0;
+  for (Shard& shard : shards_) {
+    std::lock_guard lock(shard.mutex);
+    cached += shard.stats.cached_bytes;
+  }
+  std::lock_guard lock(mutex_);
+  return std::min(device_budget_.room() + cached + frames_.spare_bytes(Where::device),
+                  device_budget_.limit());
+}
+
+PoolStats DevicePool::stats() const {
+  PoolStats s;
+  for (Shard& shard : shards_) {
+    std::lock_guard lock(shard.mutex);
+    s.allocs += shard.stats.allocs;
+    s.frees += shard.stats.frees;
+    s.live += shard.stats.live_objects;
+    s.asked_bytes += shard.stats.live_asked_bytes;
+    s.cached_bytes += shard.stats.cached_bytes;
+  }
+  std::lock_guard lock(mutex_);
+  s.asked_bytes += large_asked_.load(std::memory_order_relaxed);
+  s.asked_peak_bytes = std::max(asked_peak_.load(std::memory_order_relaxed), s.asked_bytes);
+  s.cached_bytes += frames_.spare_bytes(Where::device);
+  s.device_held_bytes = device_budget_.held();
+  s.device_peak_bytes = device_budget_.peak();
+  s.device_budget_bytes = device_budget_.limit();
+  s.host_held_bytes = host_budget_.held();
+  s.host_peak_bytes = host_budget_.peak();
+  s.host_budget_bytes = host_budget_.limit();
+  s.spilled_bytes = spilled_total_;
+  s.ooms = ooms_;
+  return s;
+}
+
+std::vector<AllocationInfo> DevicePool::live(size_t most) const {
+  std::vector<AllocationInfo> all;
+  {
+    std::lock_guard device_lock(mutex_);
+    for (Span* span : spans_) {
+      std::lock_guard lock(shard_of(*span).mutex);
+      for (uint32_t i = 0; i < span->objects_total; ++i) {
+        if (span->objects[i].state == ObjectState::live) all.push_back(describe(span->objects[i]));
+      }
+    }
+  }
+  const size_t n = std::min(most, all.size());
+  std::partial_sort(all.begin(), all.begin() + static_cast<ptrdiff_t>(n), all.end(),
+                    [](const AllocationInfo& a, const AllocationInfo& b) {
+                      return a.asked_bytes != b.asked_bytes ? a.asked_bytes > b.asked_bytes : a.id < b.id;
+                    });
+  all.resize(n);
+  return all;
+}
+
+}  // namespace flexlom::pool

@@ -1,0 +1,152 @@
+// The pool of one device: address space, frames, and the shards that hand out objects.
+//
+// Hot path: one shard, no driver call. Slow path (growth, trimming, spilling): the device's mutex.
+// Lock order: device mutex, then one shard at a time. No lock is held while waiting for the fence.
+#pragma once
+
+#include <memory>
+#include <mutex>
+#include <unordered_set>
+#include <vector>
+
+#include "pool/address_space.h"
+#include "pool/frames.h"
+#include "pool/observer.h"
+#include "pool/shard.h"
+
+namespace flexlom::pool {
+
+inline constexpr unsigned kShards = 16;
+
+enum class SoftOom : uint8_t { off, on };
+
+struct PoolStats {
+  uint64_t device_held_bytes = 0, device_peak_bytes = 0, device_budget_bytes = 0;
+  uint64_t host_held_bytes = 0, host_peak_bytes = 0, host_budget_bytes = 0;
+  uint64_t spilled_bytes = 0;        // ever placed in host frames, at allocation
+  uint64_t asked_bytes = 0, asked_peak_bytes = 0;
+  uint64_t cached_bytes = 0;         // device frames held for reuse
+  uint64_t allocs = 0, frees = 0, ooms = 0, live = 0;
+};
+
+// What stream-ordered allocations use, for the attributes of the device's default memory pool.
+struct AsyncUse {
+  uint64_t used_bytes, used_high_bytes, reserved_bytes, reserved_high_bytes;
+};
+
+class DevicePool {
+ public:
+  struct Config {
+    int device;
+    CUdeviceptr base_hint;
+    size_t address_bytes;
+    uint64_t device_budget_bytes;
+    uint64_t device_total_bytes;
+    bool host_vmm;
+  };
+
+  // Null when the driver refuses the address space; `*error` says with what.
+  static std::unique_ptr<DevicePool> create(Driver&, Fence&, Observer*, Budget& host_budget,
+                                            const Config&, CUresult* error);
+  ~DevicePool();
+
+  // `shard_hint`: any number that is stable for a thread. `soft_oom`: refuse the first request that
+  // would spill, so that a caching program trims itself, and serve its retry.
+  CUresult allocate(const Request& request, unsigned shard_hint, SoftOom soft_oom, CUdeviceptr* out);
+  // INVALID_VALUE for anything that is not the base of a live allocation, as cuMemFree says.
+  CUresult free(const char* call, CUdeviceptr address, StreamKey stream);
+  // The live allocation that contains `address`; false when there is none.
+  bool find(CUdeviceptr address, AllocationInfo* out) const;
+  bool set_sync_memops(CUdeviceptr address, bool value);
+
+  // The frames behind an allocation, for export; pins it (law 7). NOT_SUPPORTED when part of it lies in
+  // host frames, INVALID_VALUE when there is no such allocation.
+  struct Export {
+    CUdeviceptr span_base;
+    std::vector<Page> pages;
+  };
+  CUresult pin_for_export(CUdeviceptr address, Export* out);
+
+  void release_context(CUcontext context);  // its allocations end with it
+  void forget_stream(StreamKey stream);
+  CUresult allow_access(int device);  // a peer may now reach every page, present and future
+
+  // Gives back what was idle for `ticks` sweeps, and makes host frames ahead when the budget nears.
+  void sweep(uint64_t ticks);
+  uint64_t trim(uint64_t keep_bytes);  // cached device frames beyond `keep_bytes` go back now
+  bool wants_host_frames() const;
+  void make_host_frame();  // one, outside all locks while the driver works
+
+  bool contains(CUdeviceptr a) const { return a >= base_ && a - base_ < space_.bytes(); }
+  CUdeviceptr base() const { return base_; }
+  size_t address_bytes() const { return space_.bytes(); }
+  int device() const { return config_.device; }
+  uint64_t total_bytes() const { return config_.device_total_bytes; }
+  uint64_t free_bytes() const;
+  PoolStats stats() const;
+  AsyncUse async_use() const;
+  void reset_async_high(bool used);
+  std::vector<AllocationInfo> live(size_t most) const;  // largest first
+
+ private:
+  DevicePool(Driver&, Fence&, Observer*, Budget& host_budget, const Config&, CUdeviceptr base,
+             size_t bytes);
+
+  Object* take_cached(const Request&, SizeKey key, unsigned shard);
+  Object* reuse_pending(const Request&, SizeKey key, unsigned shard);
+  Object* grow(const Request&, SizeKey key, unsigned shard, SoftOom, CUresult* error);
+  void commit(Shard& shard, Object* object, const Request& request);
+  void finish_free(Shard& shard, Object* object, StreamKey stream);
+
+  // All below: device mutex held.
+  Span* new_span(SizeKey key, unsigned shard);
+  CUresult back(Span& span, bool allow_host);
+  CUresult back_page(Span& span, uint32_t granule, unsigned order, bool allow_host);
+  void unback(Span& span);
+  void drop_span(Span* span);
+  void publish(Span& span, Span* value);
+  bool fits_device(uint32_t granules);
+  uint64_t reclaim(uint64_t want_bytes, uint64_t before_tick);
+  uint64_t newest_pending_epoch();
+  bool refuse_softly(const Request&, SoftOom);
+  void report_oom(const Request&, bool soft);
+  void note_asked();
+  void note_async(uint64_t bytes, bool allocated);
+
+  Shard& shard_of(const Span& span) const {
+    return shards_[span.shard.load(std::memory_order_relaxed)];
+  }
+  Span* span_at(CUdeviceptr address) const {
+    return table_[(address - base_) >> kGranuleShift].load(std::memory_order_acquire);
+  }
+  Object* live_object(Span& span, CUdeviceptr address) const;  // its shard locked
+  AllocationInfo describe(const Object& object) const;         // its shard locked
+
+  Driver& driver_;
+  Fence& fence_;
+  Observer* const observer_;
+  Budget& host_budget_;
+  Budget device_budget_;
+  const Config config_;
+  const CUdeviceptr base_;
+  const uint64_t small_reserve_;  // device bytes kept for small pages (law 8)
+  std::atomic<Span*>* table_;     // granule -> span; mapped lazily by the kernel
+  size_t table_bytes_;
+  mutable Shard shards_[kShards];
+
+  mutable std::mutex mutex_;      // guards all below
+  AddressSpace space_;
+  Frames frames_;
+  std::vector<int> access_;       // devices that may reach the pages
+  std::unordered_set<Span*> spans_;
+  std::vector<std::unique_ptr<Span>> all_spans_;
+  std::vector<Span*> spare_spans_;
+  uint64_t spilled_total_ = 0, ooms_ = 0, tick_ = 0;
+  uint64_t soft_refused_bytes_ = 0;  // the request refused softly last; its retry spills
+  std::atomic<uint64_t> large_asked_{0};
+  std::atomic<uint64_t> asked_peak_{0};
+  // Stream-ordered allocations: what is used, and whole granules of it as "reserved".
+  std::atomic<uint64_t> async_used_{0}, async_used_high_{0}, async_reserved_high_{0};
+};
+
+}  // namespace flexlom::pool

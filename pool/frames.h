@@ -1,0 +1,55 @@
+// One device's frames: physical memory held, in use or kept for the next request.
+//
+// Every byte is reserved in its budget before the driver is asked and given back after the driver
+// took it (law 4). Guarded by the device's mutex, except the budgets, which are atomic.
+#pragma once
+
+#include <vector>
+
+#include "pool/budget.h"
+#include "pool/driver.h"
+
+namespace flexlom::pool {
+
+class Frames {
+ public:
+  Frames(Driver& driver, int device, Budget& device_budget, Budget& host_budget, bool host_vmm)
+      : driver_(driver), device_(device), device_budget_(device_budget), host_budget_(host_budget),
+        host_vmm_(host_vmm) {}
+  ~Frames() { release_spare(Where::device, ~uint64_t{0}), release_spare(Where::host, ~uint64_t{0}); }
+  Frames(const Frames&) = delete;
+  Frames& operator=(const Frames&) = delete;
+
+  // A frame of 2^order granules: a spare one, or a new one within the budget less `keep_free_bytes`.
+  // OUT_OF_MEMORY when the budget or the driver has no more; spare frames of other orders are
+  // released first when that makes room.
+  CUresult take(Where where, unsigned order, uint64_t keep_free_bytes, CUmemGenericAllocationHandle* frame);
+  // Keeps an unmapped frame for the next request.
+  void put(Where where, unsigned order, CUmemGenericAllocationHandle frame);
+  // Gives spare frames back to the driver until `want_bytes` went; returns how many did.
+  uint64_t release_spare(Where where, uint64_t want_bytes);
+
+  uint64_t spare_bytes(Where where) const;
+  size_t spare_count(Where where, unsigned order) const { return spare(where)[order].size(); }
+  bool can_spill() const { return host_vmm_; }
+  // The driver refused a frame that the budget allowed: others hold the memory.
+  uint64_t refusals() const { return refusals_; }
+
+ private:
+  using Handles = std::vector<CUmemGenericAllocationHandle>;
+  Budget& budget(Where w) { return w == Where::device ? device_budget_ : host_budget_; }
+  Handles* spare(Where w) { return w == Where::device ? device_spare_ : host_spare_; }
+  const Handles* spare(Where w) const { return w == Where::device ? device_spare_ : host_spare_; }
+  bool reserve(Where where, uint64_t bytes, uint64_t keep_free_bytes);
+
+  Driver& driver_;
+  const int device_;
+  Budget& device_budget_;
+  Budget& host_budget_;
+  const bool host_vmm_;
+  uint64_t refusals_ = 0;
+  Handles device_spare_[kPageOrders];
+  Handles host_spare_[kPageOrders];
+};
+
+}  // namespace flexlom::pool

@@ -1,0 +1,339 @@
+// The slow half of the device pool: what happens when no free object fits.
+//
+// In order: take from other shards, reuse what the fence has released meanwhile, grow on the device,
+// take back idle frames of other sizes, wait a bounded time for freed blocks whose work still runs,
+// and only then place pages in host frames, or refuse.
+#include <algorithm>
+
+#include "pool/check.h"
+#include "pool/device_pool.h"
+
+namespace flexlom::pool {
+
+namespace {
+
+// A freed block behind running work is waited for this long before memory is taken from elsewhere.
+constexpr uint64_t kReuseWait_ns = 2'000'000;
+constexpr uint64_t kShortWait_ns = 100'000'000;
+// Growing instead of waiting is fine while this little is pending behind running work.
+constexpr uint32_t kPendingBlocks = 4;
+constexpr uint64_t kPendingBytes = 64u << 20;
+
+}  // namespace
+
+Object* DevicePool::take_cached(const Request& request, SizeKey key, unsigned shard) {
+  uint64_t epoch = 0;
+  {
+    std::lock_guard lock(shards_[shard].mutex);
+    shards_[shard].pending(key, &epoch);
+  }
+  if (epoch != 0) fence_.advance();
+  for (unsigned i = 0; i < kShards; ++i) {
+    Shard& s = shards_[(shard + i) % kShards];
+    std::lock_guard lock(s.mutex);
+    if (Object* object = s.pop(key, request.stream, fence_)) {
+      commit(s, object, request);
+      return object;
+    }
+  }
+  return nullptr;
+}
+
+// With several freed blocks of this size still behind running work, waiting for the oldest costs less
+// than another block would, and cuMemFree would have waited for all of it.
+Object* DevicePool::reuse_pending(const Request& request, SizeKey key, unsigned shard) {
+  Shard& s = shards_[shard];
+  uint64_t epoch = 0;
+  uint32_t count = 0;
+  {
+    std::lock_guard lock(s.mutex);
+    count = s.pending(key, &epoch);
+  }
+  if (count < kPendingBlocks || count * key.bytes() < kPendingBytes) return nullptr;
+  if (!fence_.wait(epoch, kReuseWait_ns)) return nullptr;
+  std::lock_guard lock(s.mutex);
+  Object* object = s.pop(key, request.stream, fence_);
+  if (object != nullptr) commit(s, object, request);
+  return object;
+}
+
+Object* DevicePool::grow(const Request& request, SizeKey key, unsigned shard, SoftOom soft_oom,
+                         CUresult* error) {
+  const uint32_t granules = key.small ? 1 : key.value;
+  for (bool waited = false;; waited = true) {
+    uint64_t epoch = 0;
+    {
+      std::lock_guard lock(mutex_);
+      if (!fits_device(granules)) reclaim(uint64_t{granules} << kGranuleShift, ~uint64_t{0});
+      const bool fits = fits_device(granules);
+      if (!fits && !waited) epoch = newest_pending_epoch();
+      if (epoch == 0) {
+        if (!fits) {
+          if (!key.small) {
+            for (Shard& s : shards_) {
+              std::lock_guard shard_lock(s.mutex);
+              if (Object* object = s.pop_spilled(key.value, fence_)) {
+                commit(s, object, request);
+                return object;
+              }
+            }
+          }
+          if (frames_.can_spill() && refuse_softly(request, soft_oom)) {
+            *error = CUDA_ERROR_OUT_OF_MEMORY;
+            return nullptr;
+          }
+        }
+        Span* span = new_span(key, shard);
+        if (span == nullptr) {
+          ++ooms_;
+          report_oom(request, false);
+          *error = CUDA_ERROR_OUT_OF_MEMORY;
+          return nullptr;
+        }
+        Shard& s = shards_[shard];
+        std::lock_guard shard_lock(s.mutex);
+        // Lowest address first: the list is last in, first out.
+        for (uint32_t i = span->objects_total; i-- > 1;) s.push_fresh(&span->objects[i]);
+        Object* object = &span->objects[0];
+        span->objects_used = 1;
+        commit(s, object, request);
+        return object;
+      }
+    }
+    // Freed memory is still in use by running work: give it a moment, without any lock.
+    fence_.wait(epoch, kShortWait_ns);
+    if (Object* object = take_cached(request, key, shard)) return object;
+  }
+}
+
+bool DevicePool::fits_device(uint32_t granules) {
+  const uint64_t bytes = uint64_t{granules} << kGranuleShift;
+  const uint64_t keep = granules > 1 ? small_reserve_ : 0;
+  return device_budget_.room() + frames_.spare_bytes(Where::device) >= bytes + keep;
+}
+
+Span* DevicePool::new_span(SizeKey key, unsigned shard) {
+  const uint32_t granules = key.small ? 1 : key.value;
+  const uint32_t first = space_.take(granules);
+  if (first == AddressSpace::kNone) return nullptr;
+  if (spare_spans_.empty()) {
+    all_spans_.push_back(std::make_unique<Span>());
+    spare_spans_.push_back(all_spans_.back().get());
+  }
+  Span* span = spare_spans_.back();
+  span->shard.store(shard, std::memory_order_relaxed);
+  span->first = first;
+  span->count = granules;
+  span->base = space_.address(first);
+  span->small = key.small;
+  span->size_class = key.small ? key.value : 0;
+  span->object_bytes = key.bytes();
+  span->objects_total = key.small ? static_cast<uint32_t>(kGranule / span->object_bytes) : 1;
+  span->objects_used = 0;
+  span->exported = false;
+  span->idle_since = tick_;
+  span->spilled_bytes = 0;
+  span->pages.clear();
+  if (back(*span, true) != CUDA_SUCCESS) {
+    unback(*span);
+    space_.give(first, granules);
+    return nullptr;
+  }
+  spare_spans_.pop_back();
+  span->objects = std::make_unique<Object[]>(span->objects_total);
+  for (uint32_t i = 0; i < span->objects_total; ++i) {
+    span->objects[i].span = span;
+    span->objects[i].address = span->base + i * span->object_bytes;
+  }
+  spans_.insert(span);
+  publish(*span, span);
+  if (span->spilled_bytes > 0) {
+    spilled_total_ += span->spilled_bytes;
+    if (observer_ != nullptr) observer_->spilled(config_.device, span->base, span->spilled_bytes);
+  }
+  return span;
+}
+
+void DevicePool::publish(Span& span, Span* value) {
+  for (uint32_t g = 0; g < span.count; ++g) {
+    table_[span.first + g].store(value, std::memory_order_release);
+  }
+}
+
+CUresult DevicePool::back(Span& span, bool allow_host) {
+  uint32_t granule = 0;
+  for (unsigned order = kPageOrders; order-- > 0;) {
+    while (span.count - granule >= (uint32_t{1} << order)) {
+      const CUresult r = back_page(span, granule, order, allow_host);
+      if (r != CUDA_SUCCESS) return r;
+      granule += uint32_t{1} << order;
+    }
+  }
+  return CUDA_SUCCESS;
+}
+
+CUresult DevicePool::back_page(Span& span, uint32_t granule, unsigned order, bool allow_host) {
+  const uint64_t keep = span.count > 1 ? small_reserve_ : 0;
+  Page page{granule, static_cast<uint8_t>(order), Where::device, 0};
+  CUresult r = frames_.take(Where::device, order, keep, &page.frame);
+  if (r != CUDA_SUCCESS && allow_host) {
+    page.where = Where::host;
+    r = frames_.take(Where::host, order, 0, &page.frame);
+  }
+  if (r != CUDA_SUCCESS) return r;
+  const CUdeviceptr address = span.base + (CUdeviceptr{granule} << kGranuleShift);
+  const size_t bytes = page_bytes(order);
+  r = driver_.map(address, bytes, page.frame);
+  if (r != CUDA_SUCCESS) {
+    frames_.put(page.where, order, page.frame);
+    return r;
+  }
+  for (int device : access_) {
+    r = driver_.set_access(address, bytes, device);
+    if (r == CUDA_SUCCESS) continue;
+    if (driver_.unmap(address, bytes) == CUDA_SUCCESS) frames_.put(page.where, order, page.frame);
+    return r;
+  }
+  span.pages.push_back(page);
+  if (page.where == Where::host) span.spilled_bytes += bytes;
+  if (observer_ != nullptr) observer_->mapped(config_.device, address, bytes, page.where);
+  return CUDA_SUCCESS;
+}
+
+void DevicePool::unback(Span& span) {
+  for (const Page& page : span.pages) {
+    const CUdeviceptr address = span.base + (CUdeviceptr{page.granule} << kGranuleShift);
+    const size_t bytes = page_bytes(page.order);
+    if (driver_.unmap(address, bytes) != CUDA_SUCCESS) {
+      // The frame stays counted as held: that is the truth, and nobody gets its address again.
+      if (observer_ != nullptr) observer_->warned("a page could not be unmapped; its memory is lost");
+      continue;
+    }
+    frames_.put(page.where, page.order, page.frame);
+    if (observer_ != nullptr) observer_->unmapped(config_.device, address, bytes, page.where);
+  }
+  span.pages.clear();
+  span.spilled_bytes = 0;
+}
+
+void DevicePool::drop_span(Span* span) {
+  unback(*span);
+  space_.give(span->first, span->count);
+  spans_.erase(span);
+  spare_spans_.push_back(span);
+}
+
+// Unmaps idle spans until `want_bytes` of frames are spare; only what sat idle before `before_tick`.
+uint64_t DevicePool::reclaim(uint64_t want_bytes, uint64_t before_tick) {
+  uint64_t found = 0;
+  std::vector<Span*> idle;
+  for (unsigned pass = 0; pass < 2 && found < want_bytes; ++pass) {
+    for (Shard& s : shards_) {
+      if (found >= want_bytes) break;
+      idle.clear();
+      {
+        std::lock_guard lock(s.mutex);
+        s.take_idle(fence_, before_tick, want_bytes - found, pass == 0, &idle);
+        for (Span* span : idle) {
+          publish(*span, nullptr);
+          span->objects.reset();
+        }
+      }
+      for (Span* span : idle) {
+        found += span->bytes();
+        drop_span(span);
+      }
+    }
+  }
+  return found;
+}
+
+uint64_t DevicePool::newest_pending_epoch() {
+  uint64_t newest = 0;
+  for (Shard& s : shards_) {
+    std::lock_guard lock(s.mutex);
+    if (s.stats.pending_objects > 0) newest = std::max(newest, s.newest_pending_epoch());
+  }
+  return newest;
+}
+
+bool DevicePool::refuse_softly(const Request& request, SoftOom soft_oom) {
+  if (soft_oom == SoftOom::off) return false;
+  if (soft_refused_bytes_ == request.bytes) {
+    soft_refused_bytes_ = 0;
+    return false;
+  }
+  soft_refused_bytes_ = request.bytes;
+  report_oom(request, true);
+  return true;
+}
+
+void DevicePool::report_oom(const Request& request, bool soft) {
+  if (observer_ == nullptr) return;
+  observer_->out_of_memory({request, device_budget_.held(), device_budget_.limit(), host_budget_.held(),
+                            host_budget_.limit(), soft});
+}
+
+CUresult DevicePool::allow_access(int device) {
+  std::lock_guard lock(mutex_);
+  if (std::find(access_.begin(), access_.end(), device) != access_.end()) return CUDA_SUCCESS;
+  for (Span* span : spans_) {
+    for (const Page& page : span->pages) {
+      const CUdeviceptr address = span->base + (CUdeviceptr{page.granule} << kGranuleShift);
+      const CUresult r = driver_.set_access(address, page_bytes(page.order), device);
+      if (r != CUDA_SUCCESS) return r;
+    }
+  }
+  access_.push_back(device);
+  return CUDA_SUCCESS;
+}
+
+void DevicePool::sweep(uint64_t ticks) {
+  fence_.advance();
+  std::lock_guard lock(mutex_);
+  ++tick_;
+  for (Shard& s : shards_) {
+    std::lock_guard shard_lock(s.mutex);
+    s.tick = tick_;
+  }
+  if (tick_ <= ticks) return;
+  reclaim(~uint64_t{0}, tick_ - ticks - 1);
+  frames_.release_spare(Where::device, ~uint64_t{0});
+}
+
+uint64_t DevicePool::trim(uint64_t keep_bytes) {
+  fence_.advance();
+  std::lock_guard lock(mutex_);
+  uint64_t cached = frames_.spare_bytes(Where::device);
+  for (Shard& s : shards_) {
+    std::lock_guard shard_lock(s.mutex);
+    cached += s.stats.cached_bytes;
+  }
+  if (cached <= keep_bytes) return 0;
+  reclaim(cached - keep_bytes, ~uint64_t{0});
+  return frames_.release_spare(Where::device, cached - keep_bytes);
+}
+
+bool DevicePool::wants_host_frames() const {
+  std::lock_guard lock(mutex_);
+  if (!frames_.can_spill()) return false;
+  const uint64_t limit = device_budget_.limit();
+  if (device_budget_.held() < limit - limit / 8) return false;
+  const uint64_t ahead = std::min<uint64_t>(512u << 20, host_budget_.limit() / 8);
+  return frames_.spare_bytes(Where::host) + page_bytes(kMaxPageOrder) <= ahead &&
+         host_budget_.room() >= page_bytes(kMaxPageOrder);
+}
+
+void DevicePool::make_host_frame() {
+  const size_t bytes = page_bytes(kMaxPageOrder);
+  if (!host_budget_.take(bytes)) return;
+  CUmemGenericAllocationHandle frame = 0;
+  if (driver_.create(config_.device, Where::host, bytes, &frame) != CUDA_SUCCESS) {
+    host_budget_.give(bytes);
+    return;
+  }
+  std::lock_guard lock(mutex_);
+  frames_.put(Where::host, kMaxPageOrder, frame);
+}
+
+}  // namespace flexlom::pool

@@ -1,0 +1,66 @@
+#include "pool/keeper.h"
+
+#include <signal.h>
+
+#include <algorithm>
+#include <chrono>
+
+namespace flexlom::pool {
+
+namespace {
+// Idle time is counted in this many sweeps: memory goes back between idle_ms and 1.25 times that.
+constexpr uint64_t kTicks = 4;
+constexpr uint64_t kShortestPeriod_ms = 20;
+constexpr uint64_t kDefaultPeriod_ms = 250;
+}  // namespace
+
+Keeper::Keeper(std::function<void(uint64_t)> work, int64_t idle_ms)
+    : work_(std::move(work)), ticks_(idle_ms < 0 ? ~uint64_t{0} : kTicks),
+      period_ms_(idle_ms < 0 ? kDefaultPeriod_ms
+                             : std::clamp<uint64_t>(static_cast<uint64_t>(idle_ms) / kTicks,
+                                                    kShortestPeriod_ms, kDefaultPeriod_ms * 8)) {}
+
+void Keeper::start() noexcept {
+  std::lock_guard lock(mutex_);
+  if (started_.load(std::memory_order_relaxed) || stopping()) return;
+  started_.store(true, std::memory_order_relaxed);
+  sigset_t all, before;
+  sigfillset(&all);
+  pthread_sigmask(SIG_SETMASK, &all, &before);
+  running_ = pthread_create(&thread_, nullptr, &Keeper::run, this) == 0;
+  pthread_sigmask(SIG_SETMASK, &before, nullptr);
+  if (running_) pthread_setname_np(thread_, "flexlom-keeper");
+}
+
+void Keeper::stop() noexcept {
+  {
+    std::lock_guard lock(mutex_);
+    stop_.store(true, std::memory_order_relaxed);
+    if (!running_) return;
+    running_ = false;
+  }
+  wake_.notify_all();
+  pthread_join(thread_, nullptr);
+}
+
+void* Keeper::run(void* self) {
+  static_cast<Keeper*>(self)->loop();
+  return nullptr;
+}
+
+void Keeper::loop() {
+  std::unique_lock lock(mutex_);
+  while (!stopping()) {
+    wake_.wait_for(lock, std::chrono::milliseconds(period_ms_));
+    if (stopping()) break;
+    lock.unlock();
+    try {
+      work_(ticks_);
+    } catch (...) {
+      // Out of host memory: what was to be done ahead is done when it is needed.
+    }
+    lock.lock();
+  }
+}
+
+}  // namespace flexlom::pool

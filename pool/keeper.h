@@ -1,0 +1,43 @@
+// The keeper: one background thread that gives idle frames back and makes host frames ahead.
+//
+// Started at the first allocation, never in a process that only looks. All signals are blocked in it,
+// so that the program's handlers run on the program's threads.
+#pragma once
+
+#include <pthread.h>
+
+#include <atomic>
+#include <condition_variable>
+#include <functional>
+#include <mutex>
+
+namespace flexlom::pool {
+
+class Keeper {
+ public:
+  // `work(ticks)` runs once per period; `ticks` periods make up `idle_ms`. idle_ms < 0: idle memory
+  // is kept for good, and the period serves the host frames only.
+  Keeper(std::function<void(uint64_t)> work, int64_t idle_ms);
+  ~Keeper() { stop(); }
+
+  void start() noexcept;
+  void stop() noexcept;  // joins; safe to call twice and before start()
+  bool idle() const noexcept { return !started_.load(std::memory_order_relaxed); }
+  bool stopping() const noexcept { return stop_.load(std::memory_order_relaxed); }
+
+ private:
+  static void* run(void* self);
+  void loop();
+
+  const std::function<void(uint64_t)> work_;
+  const uint64_t ticks_;
+  const uint64_t period_ms_;
+  std::atomic<bool> started_{false};
+  std::atomic<bool> stop_{false};
+  bool running_ = false;  // guarded by mutex_
+  pthread_t thread_{};
+  std::mutex mutex_;
+  std::condition_variable wake_;
+};
+
+}  // namespace flexlom::pool

@@ -1,0 +1,31 @@
+// What the pool tells whoever listens: the trace log, the statistics, the tests.
+//
+// Called from the thread that caused the event, never with a shard locked unless said. Implementations
+// must be quick, must not call the pool, and must not throw.
+#pragma once
+
+#include <string_view>
+
+#include "pool/types.h"
+
+namespace flexlom::pool {
+
+struct OutOfMemory {
+  Request request;
+  uint64_t device_held_bytes, device_budget_bytes, host_held_bytes, host_budget_bytes;
+  bool soft;  // refused once so that the program trims its own cache; the retry will spill
+};
+
+class Observer {
+ public:
+  virtual ~Observer() = default;
+  virtual void allocated(const Request&, const AllocationInfo&) noexcept {}
+  virtual void freed(const char* call, const AllocationInfo&, StreamKey stream) noexcept {}
+  virtual void spilled(int device, CUdeviceptr address, size_t bytes) noexcept {}
+  virtual void mapped(int device, CUdeviceptr address, size_t bytes, Where where) noexcept {}
+  virtual void unmapped(int device, CUdeviceptr address, size_t bytes, Where where) noexcept {}
+  virtual void out_of_memory(const OutOfMemory&) noexcept {}
+  virtual void warned(std::string_view text) noexcept {}  // a degradation; once per cause
+};
+
+}  // namespace flexlom::pool

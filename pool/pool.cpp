@@ -1,0 +1,120 @@
+#include "pool/pool.h"
+
+#include <algorithm>
+
+namespace flexlom::pool {
+
+Pool::Pool(Driver& driver, std::atomic<uint32_t>& work_submitted, Observer* observer,
+           const PoolConfig& config)
+    : driver_(driver), observer_(observer), config_(config), fence_(driver, work_submitted),
+      host_budget_(config.host_budget_bytes), keeper_([this](uint64_t ticks) { keep(ticks); },
+                                                      config.idle_trim_ms) {}
+
+Pool::~Pool() { keeper_.stop(); }
+
+DevicePool* Pool::device(int ordinal) noexcept {
+  if (ordinal < 0 || ordinal >= kMaxDevices) return nullptr;
+  const size_t i = static_cast<size_t>(ordinal);
+  if (DevicePool* p = devices_[i].load(std::memory_order_acquire)) return p;
+  if (refused_[i].load(std::memory_order_relaxed)) return nullptr;
+  try {
+    return open_device(ordinal);
+  } catch (...) {
+    return nullptr;
+  }
+}
+
+DevicePool* Pool::open_device(int ordinal) {
+  std::lock_guard lock(mutex_);
+  const size_t i = static_cast<size_t>(ordinal);
+  if (DevicePool* p = devices_[i].load(std::memory_order_relaxed)) return p;
+  if (refused_[i].load(std::memory_order_relaxed)) return nullptr;
+  DeviceFacts facts;
+  const CUresult r = driver_.facts(ordinal, &facts);
+  if (r != CUDA_SUCCESS) return nullptr;  // perhaps later
+  if (!facts.vmm) {
+    refused_[i].store(true, std::memory_order_relaxed);
+    if (observer_ != nullptr) {
+      observer_->warned("this driver or device has no virtual memory management: allocations pass through");
+    }
+    return nullptr;
+  }
+  if (!facts.host_vmm && observer_ != nullptr) {
+    observer_->warned("this driver cannot map host memory at device addresses: nothing can be spilled");
+  }
+  DevicePool::Config config;
+  config.device = ordinal;
+  const CUdeviceptr below = static_cast<CUdeviceptr>(ordinal) * config_.address_bytes;
+  config.base_hint = config_.base_hint > below ? config_.base_hint - below : 0;
+  config.address_bytes = config_.address_bytes;
+  config.device_budget_bytes = config_.device_budget(config_.user, ordinal, facts) & ~(kGranule - 1);
+  config.device_total_bytes = facts.total_bytes;
+  config.host_vmm = facts.host_vmm;
+  CUresult error = CUDA_SUCCESS;
+  auto pool = DevicePool::create(driver_, fence_, observer_, host_budget_, config, &error);
+  if (pool == nullptr) {
+    refused_[i].store(true, std::memory_order_relaxed);
+    if (observer_ != nullptr) {
+      observer_->warned("the driver refused the pool's address range: allocations pass through");
+    }
+    return nullptr;
+  }
+  const CUdeviceptr last = pool->base() + pool->address_bytes() - 1;
+  for (CUdeviceptr region = pool->base() >> kRegionShift; region <= last >> kRegionShift; ++region) {
+    regions_[region & (kRegions - 1)].store(pool.get(), std::memory_order_release);
+  }
+  DevicePool* raw = pool.get();
+  owned_.push_back(std::move(pool));
+  devices_[i].store(raw, std::memory_order_release);
+  return raw;
+}
+
+CUresult Pool::allocate(const Request& request, unsigned shard_hint, SoftOom soft_oom,
+                        CUdeviceptr* out) noexcept {
+  DevicePool* pool = device(request.device);
+  if (pool == nullptr) return CUDA_ERROR_NOT_SUPPORTED;
+  try {
+    const CUresult r = pool->allocate(request, shard_hint, soft_oom, out);
+    if (keeper_.idle()) keeper_.start();
+    return r;
+  } catch (...) {
+    return CUDA_ERROR_OUT_OF_MEMORY;
+  }
+}
+
+CUresult Pool::free(const char* call, CUdeviceptr address, StreamKey stream) noexcept {
+  DevicePool* pool = owner(address);
+  if (pool == nullptr) return CUDA_ERROR_INVALID_VALUE;
+  try {
+    return pool->free(call, address, stream);
+  } catch (...) {
+    return CUDA_ERROR_OUT_OF_MEMORY;
+  }
+}
+
+bool Pool::find(CUdeviceptr address, AllocationInfo* out) const noexcept {
+  const DevicePool* pool = owner(address);
+  return pool != nullptr && pool->find(address, out);
+}
+
+void Pool::end_context(CUcontext context) noexcept {
+  fence_.remove_context(context);
+  each_device([&](DevicePool& p) { p.release_context(context); });
+}
+
+void Pool::forget_stream(StreamKey stream) noexcept {
+  each_device([&](DevicePool& p) { p.forget_stream(stream); });
+}
+
+void Pool::keep(uint64_t ticks_idle) {
+  each_device([&](DevicePool& p) {
+    p.sweep(ticks_idle);
+    while (!keeper_.stopping() && p.wants_host_frames()) {
+      const uint64_t before = host_budget_.held();
+      p.make_host_frame();
+      if (host_budget_.held() == before) break;  // refused: not now
+    }
+  });
+}
+
+}  // namespace flexlom::pool

@@ -1,0 +1,83 @@
+// The pool of the process: one DevicePool per device, created when a device first allocates, one
+// fence for all of them, one host budget, and the keeper thread that does what can be done ahead.
+//
+// All functions are thread safe. None throws.
+#pragma once
+
+#include <array>
+#include <atomic>
+#include <memory>
+#include <mutex>
+#include <vector>
+
+#include "pool/device_pool.h"
+#include "pool/keeper.h"
+
+namespace flexlom::pool {
+
+inline constexpr int kMaxDevices = 64;
+
+// Decides a device's budget from what is known of it when it first allocates.
+using BudgetOf = uint64_t (*)(void* user, int device, const DeviceFacts& facts);
+
+struct PoolConfig {
+  CUdeviceptr base_hint = 0x5000'0000'0000;  // device i lies i * 4 TiB below; 0: wherever the driver says
+  size_t address_bytes = size_t{1} << 42;    // per device
+  uint64_t host_budget_bytes = 0;
+  int64_t idle_trim_ms = 5000;               // -1: cached frames are never given back for being idle
+  BudgetOf device_budget = nullptr;
+  void* user = nullptr;
+};
+
+class Pool {
+ public:
+  // `driver`, `work_submitted` and `observer` outlive the pool; `observer` may be null.
+  Pool(Driver& driver, std::atomic<uint32_t>& work_submitted, Observer* observer, const PoolConfig& config);
+  ~Pool();
+
+  // Null when this device is not pooled: no VMM, or the driver refused the address space.
+  DevicePool* device(int ordinal) noexcept;
+  // The pool that owns an address, or null.
+  DevicePool* owner(CUdeviceptr address) const noexcept {
+    DevicePool* p = regions_[(address >> kRegionShift) & (kRegions - 1)].load(std::memory_order_acquire);
+    return p != nullptr && p->contains(address) ? p : nullptr;
+  }
+
+  CUresult allocate(const Request& request, unsigned shard_hint, SoftOom soft_oom, CUdeviceptr* out) noexcept;
+  CUresult free(const char* call, CUdeviceptr address, StreamKey stream) noexcept;
+  bool find(CUdeviceptr address, AllocationInfo* out) const noexcept;
+
+  void end_context(CUcontext context) noexcept;
+  void forget_stream(StreamKey stream) noexcept;
+
+  Fence& fence() noexcept { return fence_; }
+  Budget& host_budget() noexcept { return host_budget_; }
+  void stop_threads() noexcept { keeper_.stop(); }
+  template <class F>
+  void each_device(F&& f) const {
+    for (const auto& d : devices_) {
+      if (DevicePool* p = d.load(std::memory_order_acquire)) f(*p);
+    }
+  }
+
+ private:
+  static constexpr unsigned kRegionShift = 42;
+  static constexpr unsigned kRegions = 64;
+
+  DevicePool* open_device(int ordinal);
+  void keep(uint64_t ticks_idle);
+
+  Driver& driver_;
+  Observer* const observer_;
+  const PoolConfig config_;
+  Fence fence_;
+  Budget host_budget_;
+  std::array<std::atomic<DevicePool*>, kRegions> regions_{};
+  std::array<std::atomic<DevicePool*>, kMaxDevices> devices_{};
+  std::array<std::atomic<bool>, kMaxDevices> refused_{};
+  std::mutex mutex_;  // guards opening a device
+  std::vector<std::unique_ptr<DevicePool>> owned_;
+  Keeper keeper_;     // last: stops before what it keeps is gone
+};
+
+}  // namespace flexlom::pool

@@ -1,0 +1,62 @@
+// What every part of the pool agrees on: sizes, places, identities.
+//
+// Units are bytes unless a name says otherwise. A granule is the smallest unit of address space
+// (2 MiB, the granularity of cuMemCreate on every GPU with VMM, CUDA Driver API 6.14); a page is one
+// VMM handle's worth of granules, a power of two of them, and the unit of mapping.
+#pragma once
+
+#include <cuda.h>
+
+#include <cstddef>
+#include <cstdint>
+
+namespace flexlom::pool {
+
+inline constexpr size_t kGranule = size_t{2} << 20;
+inline constexpr unsigned kGranuleShift = 21;
+inline constexpr unsigned kMaxPageOrder = 5;  // 64 MiB: the cost of a handle is per handle, not per byte
+inline constexpr unsigned kPageOrders = kMaxPageOrder + 1;
+inline constexpr size_t kSmallLimit = size_t{1} << 20;  // below this an object shares a 2 MiB page
+inline constexpr size_t kAlignment = 512;               // what cuMemAlloc gives
+
+// Where a frame lies.
+enum class Where : uint8_t { device, host };
+
+inline constexpr size_t page_bytes(unsigned order) { return kGranule << order; }
+
+inline constexpr uint32_t granules_for(size_t bytes) {
+  return static_cast<uint32_t>((bytes + kGranule - 1) >> kGranuleShift);
+}
+
+// Which call made an allocation: it decides what the program is told about it.
+enum class Kind : uint8_t { malloc_, pitch, async };
+
+// Identity of a stream for stream-ordered reuse; 0 means "no stream: any work may still use it".
+using StreamKey = uint64_t;
+
+struct Request {
+  const char* call = "";  // a string literal: the driver entry point, for the trace
+  size_t bytes = 0;
+  int device = 0;
+  CUcontext context = nullptr;
+  Kind kind = Kind::malloc_;
+  StreamKey stream = 0;
+  CUmemoryPool mem_pool = nullptr;
+};
+
+// What is known of one live allocation; a copy, valid as of the call that returned it.
+struct AllocationInfo {
+  CUdeviceptr base = 0;
+  size_t asked_bytes = 0;
+  size_t given_bytes = 0;
+  uint64_t id = 0;  // unique in the process, never reused
+  int device = 0;
+  CUcontext context = nullptr;
+  Kind kind = Kind::malloc_;
+  CUmemoryPool mem_pool = nullptr;
+  size_t spilled_bytes = 0;  // how much of it lies in host frames now
+  bool sync_memops = false;
+  bool exported = false;
+};
+
+}  // namespace flexlom::pool
