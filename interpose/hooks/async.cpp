@@ -1,0 +1,126 @@
+// Stream-ordered allocation (CUDA Driver API 6.15). Plain device pools are served from our pages; pools
+// with handle types or other locations, and allocations inside a capture (which are graph nodes),
+// stay the driver's.
+#include "interpose/hooks/common.h"
+
+namespace flexlom {
+
+pool::StreamKey stream_key(CUstream stream, bool per_thread) noexcept {
+  const auto raw = reinterpret_cast<uint64_t>(stream);
+  constexpr uint64_t kThreadStream = uint64_t{1} << 63;
+  if (raw == reinterpret_cast<uint64_t>(CU_STREAM_PER_THREAD) || (raw == 0 && per_thread)) {
+    return kThreadStream | doors::slot();
+  }
+  return raw == 0 ? reinterpret_cast<uint64_t>(CU_STREAM_LEGACY) : raw;
+}
+
+namespace {
+
+// Legacy-stream work is ordered with all blocking streams, never with per-thread keys reused by a
+// later thread: slots are unique per thread for the life of the process.
+
+bool capturing(Runtime& rt, CUstream stream, bool per_thread) {
+  if (!rt.pool.fence().capture_open()) return false;
+  CUstreamCaptureStatus status = CU_STREAM_CAPTURE_STATUS_NONE;
+  const CUresult r = per_thread
+                         ? FORWARD_TWIN(Entry::cuStreamIsCapturing_ptsz, cuStreamIsCapturing, stream, &status)
+                         : FORWARD(cuStreamIsCapturing, stream, &status);
+  return r != CUDA_SUCCESS || status != CU_STREAM_CAPTURE_STATUS_NONE;
+}
+
+// The pool an allocation without one comes from: the device's current pool.
+CUmemoryPool current_pool(int device) {
+  CUmemoryPool pool = nullptr;
+  return FORWARD(cuDeviceGetMemPool, &pool, device) == CUDA_SUCCESS ? pool : nullptr;
+}
+
+CUmemoryPool default_pool(int device) {
+  CUmemoryPool pool = nullptr;
+  return FORWARD(cuDeviceGetDefaultMemPool, &pool, device) == CUDA_SUCCESS ? pool : nullptr;
+}
+
+CUresult allocate(Runtime* rt, const char* call, CUdeviceptr* out, size_t bytes, CUmemoryPool from,
+                  CUstream stream, bool per_thread) {
+  if (rt == nullptr || out == nullptr || bytes == 0) return CUDA_ERROR_NOT_SUPPORTED;
+  pool::Request request;
+  if (rt->current(&request.context, &request.device) != CUDA_SUCCESS) return CUDA_ERROR_NOT_SUPPORTED;
+  if (capturing(*rt, stream, per_thread)) return CUDA_ERROR_NOT_SUPPORTED;
+  const CUmemoryPool standard = default_pool(request.device);
+  request.mem_pool = from != nullptr ? from : current_pool(request.device);
+  // Pools made by the program may be exported or lie elsewhere: the driver keeps those.
+  if (standard == nullptr || request.mem_pool != standard) return CUDA_ERROR_NOT_SUPPORTED;
+  // A bogus stream is the driver's to refuse.
+  unsigned int flags = 0;
+  const CUresult known = per_thread
+                             ? FORWARD_TWIN(Entry::cuStreamGetFlags_ptsz, cuStreamGetFlags, stream, &flags)
+                             : FORWARD(cuStreamGetFlags, stream, &flags);
+  if (known != CUDA_SUCCESS) return CUDA_ERROR_NOT_SUPPORTED;
+  request.call = call;
+  request.bytes = bytes;
+  request.kind = pool::Kind::async;
+  request.stream = stream_key(stream, per_thread);
+  InsidePool inside;
+  if (rt->pool.device(request.device) == nullptr) return CUDA_ERROR_NOT_SUPPORTED;
+  if (rt->listener.tracing()) rt->listener.request(request);
+  const CUresult r = rt->pool.allocate(request, doors::slot(), rt->soft_oom(), out);
+  if (r != CUDA_SUCCESS) rt->listener.explain_last_oom();
+  return r;
+}
+
+// NOT_SUPPORTED: not ours, the driver's to do.
+CUresult release(Runtime* rt, const char* call, CUdeviceptr p, CUstream stream, bool per_thread) {
+  if (rt == nullptr || rt->pool.owner(p) == nullptr) return CUDA_ERROR_NOT_SUPPORTED;
+  CUcontext context = nullptr;
+  int device = 0;
+  const CUresult r = rt->current(&context, &device);
+  if (r != CUDA_SUCCESS) return r;
+  if (capturing(*rt, stream, per_thread)) return CUDA_ERROR_INVALID_VALUE;
+  InsidePool inside;
+  return rt->pool.free(call, p, stream_key(stream, per_thread));
+}
+
+}  // namespace
+
+namespace own {
+
+CUresult cuMemAllocAsync(CUdeviceptr* out, size_t bytes, CUstream stream) {
+  Runtime* rt = enter(Entry::cuMemAllocAsync);
+  const CUresult r = allocate(rt, "cuMemAllocAsync", out, bytes, nullptr, stream, false);
+  return r != CUDA_ERROR_NOT_SUPPORTED ? r : FORWARD(cuMemAllocAsync, out, bytes, stream);
+}
+
+CUresult cuMemAllocAsync_ptsz(CUdeviceptr* out, size_t bytes, CUstream stream) {
+  Runtime* rt = enter(Entry::cuMemAllocAsync_ptsz);
+  const CUresult r = allocate(rt, "cuMemAllocAsync_ptsz", out, bytes, nullptr, stream, true);
+  if (r != CUDA_ERROR_NOT_SUPPORTED) return r;
+  return FORWARD_TWIN(Entry::cuMemAllocAsync_ptsz, cuMemAllocAsync, out, bytes, stream);
+}
+
+CUresult cuMemAllocFromPoolAsync(CUdeviceptr* out, size_t bytes, CUmemoryPool pool, CUstream stream) {
+  Runtime* rt = enter(Entry::cuMemAllocFromPoolAsync);
+  CUresult r = CUDA_ERROR_NOT_SUPPORTED;
+  if (pool != nullptr) r = allocate(rt, "cuMemAllocFromPoolAsync", out, bytes, pool, stream, false);
+  return r != CUDA_ERROR_NOT_SUPPORTED ? r : FORWARD(cuMemAllocFromPoolAsync, out, bytes, pool, stream);
+}
+
+CUresult cuMemAllocFromPoolAsync_ptsz(CUdeviceptr* out, size_t bytes, CUmemoryPool pool, CUstream stream) {
+  Runtime* rt = enter(Entry::cuMemAllocFromPoolAsync_ptsz);
+  CUresult r = CUDA_ERROR_NOT_SUPPORTED;
+  if (pool != nullptr) r = allocate(rt, "cuMemAllocFromPoolAsync_ptsz", out, bytes, pool, stream, true);
+  if (r != CUDA_ERROR_NOT_SUPPORTED) return r;
+  return FORWARD_TWIN(Entry::cuMemAllocFromPoolAsync_ptsz, cuMemAllocFromPoolAsync, out, bytes, pool, stream);
+}
+
+CUresult cuMemFreeAsync(CUdeviceptr p, CUstream stream) {
+  const CUresult r = release(enter(Entry::cuMemFreeAsync), "cuMemFreeAsync", p, stream, false);
+  return r != CUDA_ERROR_NOT_SUPPORTED ? r : FORWARD(cuMemFreeAsync, p, stream);
+}
+
+CUresult cuMemFreeAsync_ptsz(CUdeviceptr p, CUstream stream) {
+  const CUresult r = release(enter(Entry::cuMemFreeAsync_ptsz), "cuMemFreeAsync_ptsz", p, stream, true);
+  if (r != CUDA_ERROR_NOT_SUPPORTED) return r;
+  return FORWARD_TWIN(Entry::cuMemFreeAsync_ptsz, cuMemFreeAsync, p, stream);
+}
+
+}  // namespace own
+}  // namespace flexlom

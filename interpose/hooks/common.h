@@ -1,0 +1,41 @@
+// What every door of our own starts with.
+#pragma once
+
+#include "interpose/doors/gate.h"
+#include "interpose/doors/originals.h"
+#include "interpose/hooks/own.h"
+#include "interpose/runtime.h"
+
+namespace flexlom {
+
+// The driver's own answer. A call this driver does not have is NOT_SUPPORTED.
+template <class F, class... A>
+inline CUresult forward(doors::Entry entry, A... args) noexcept {
+  const F real = doors::original_as<F>(entry);
+  return real != nullptr ? real(args...) : CUDA_ERROR_NOT_SUPPORTED;
+}
+
+#define FORWARD(symbol, ...) \
+  ::flexlom::forward<decltype(&::symbol)>(::flexlom::doors::Entry::symbol, __VA_ARGS__)
+// For the per-thread-default-stream twins, which have no declaration of their own.
+#define FORWARD_TWIN(entry, prototype, ...) ::flexlom::forward<decltype(&::prototype)>(entry, __VA_ARGS__)
+
+using doors::Entry;
+
+// The runtime when the pool should act: counted, armed, and not called from inside the pool.
+inline Runtime* enter(Entry entry) noexcept {
+  doors::count(entry);
+  if (InsidePool::already()) [[unlikely]] return nullptr;
+  return runtime();
+}
+
+// During an open capture the driver refuses allocation calls from some threads and breaks the capture.
+// Whether this is one of them is known to the driver alone: it is asked with an allocation of a byte,
+// unless the thread has switched to the relaxed mode, where nothing is refused.
+CUresult refused_by_capture(Runtime& runtime) noexcept;
+
+// Identity of a stream handle for reuse in stream order (pool::StreamKey). `per_thread`: the
+// handle 0 means this thread's default stream.
+pool::StreamKey stream_key(CUstream stream, bool per_thread) noexcept;
+
+}  // namespace flexlom

@@ -1,0 +1,177 @@
+// Contexts and streams: whose memory ends with them, and what a fence must cover.
+#include "interpose/hooks/common.h"
+
+namespace flexlom {
+
+namespace {
+
+CUcontext primary_context(int device) {
+  // Retain and release around it: the handle is the same for every holder, and the count is restored.
+  CUcontext context = nullptr;
+  unsigned int flags = 0;
+  int active = 0;
+  if (FORWARD(cuDevicePrimaryCtxGetState, device, &flags, &active) != CUDA_SUCCESS || active == 0) return nullptr;
+  if (FORWARD(cuDevicePrimaryCtxRetain, &context, device) != CUDA_SUCCESS) return nullptr;
+  FORWARD(cuDevicePrimaryCtxRelease_v2, device);
+  return context;
+}
+
+bool primary_active(int device) {
+  unsigned int flags = 0;
+  int active = 0;
+  return FORWARD(cuDevicePrimaryCtxGetState, device, &flags, &active) == CUDA_SUCCESS && active != 0;
+}
+
+void born(Runtime* rt, CUresult r, CUcontext* context) {
+  if (rt != nullptr && r == CUDA_SUCCESS && context != nullptr && *context != nullptr) {
+    rt->pool.fence().add_context(*context);
+  }
+}
+
+template <class Real>
+CUresult destroy(Entry entry, CUcontext context, Real real) {
+  Runtime* rt = enter(entry);
+  const CUresult r = real();
+  if (rt != nullptr && r == CUDA_SUCCESS && context != nullptr) rt->context_ended(context);
+  return r;
+}
+
+template <class Real>
+CUresult end_primary(Entry entry, int device, Real real) {
+  Runtime* rt = enter(entry);
+  const CUcontext context = rt != nullptr ? primary_context(device) : nullptr;
+  const CUresult r = real();
+  if (context != nullptr && r == CUDA_SUCCESS && !primary_active(device)) rt->context_ended(context);
+  return r;
+}
+
+template <class Real>
+CUresult synchronize(Entry entry, CUcontext given, Real real) {
+  Runtime* rt = enter(entry);
+  CUcontext context = given;
+  int device = 0;
+  if (rt == nullptr || (context == nullptr && rt->current(&context, &device) != CUDA_SUCCESS)) return real();
+  const uint64_t token = rt->pool.fence().before_synchronize();
+  const CUresult r = real();
+  rt->pool.fence().after_synchronize(context, token, r == CUDA_SUCCESS);
+  return r;
+}
+
+template <class Real>
+CUresult destroy_stream(Entry entry, CUstream stream, Real real) {
+  Runtime* rt = enter(entry);
+  // Before: once destroyed, the handle may at once be another stream's.
+  if (rt != nullptr) {
+    InsidePool inside;
+    rt->pool.forget_stream(stream_key(stream, false));
+  }
+  return real();
+}
+
+}  // namespace
+
+namespace own {
+
+CUresult cuCtxDestroy(CUcontext context) {
+  return destroy(Entry::cuCtxDestroy, context, [&] { return FORWARD(cuCtxDestroy, context); });
+}
+CUresult cuCtxDestroy_v2(CUcontext context) {
+  return destroy(Entry::cuCtxDestroy_v2, context, [&] { return FORWARD(cuCtxDestroy_v2, context); });
+}
+CUresult cuCtxDetach(CUcontext context) {
+  return destroy(Entry::cuCtxDetach, context, [&] { return FORWARD(cuCtxDetach, context); });
+}
+
+CUresult cuDevicePrimaryCtxRelease(CUdevice device) {
+  return end_primary(Entry::cuDevicePrimaryCtxRelease, device,
+                     [&] { return FORWARD(cuDevicePrimaryCtxRelease, device); });
+}
+CUresult cuDevicePrimaryCtxRelease_v2(CUdevice device) {
+  return end_primary(Entry::cuDevicePrimaryCtxRelease_v2, device,
+                     [&] { return FORWARD(cuDevicePrimaryCtxRelease_v2, device); });
+}
+CUresult cuDevicePrimaryCtxReset(CUdevice device) {
+  return end_primary(Entry::cuDevicePrimaryCtxReset, device,
+                     [&] { return FORWARD(cuDevicePrimaryCtxReset, device); });
+}
+CUresult cuDevicePrimaryCtxReset_v2(CUdevice device) {
+  return end_primary(Entry::cuDevicePrimaryCtxReset_v2, device,
+                     [&] { return FORWARD(cuDevicePrimaryCtxReset_v2, device); });
+}
+
+CUresult cuDevicePrimaryCtxRetain(CUcontext* context, CUdevice device) {
+  Runtime* rt = enter(Entry::cuDevicePrimaryCtxRetain);
+  const CUresult r = FORWARD(cuDevicePrimaryCtxRetain, context, device);
+  born(rt, r, context);
+  return r;
+}
+CUresult cuCtxCreate_v2(CUcontext* context, unsigned int flags, CUdevice device) {
+  Runtime* rt = enter(Entry::cuCtxCreate_v2);
+  const CUresult r = FORWARD(cuCtxCreate_v2, context, flags, device);
+  born(rt, r, context);
+  return r;
+}
+CUresult cuCtxCreate_v3(CUcontext* context, CUexecAffinityParam* params, int count, unsigned int flags,
+                        CUdevice device) {
+  Runtime* rt = enter(Entry::cuCtxCreate_v3);
+  const CUresult r = FORWARD(cuCtxCreate_v3, context, params, count, flags, device);
+  born(rt, r, context);
+  return r;
+}
+CUresult cuCtxCreate_v4(CUcontext* context, CUctxCreateParams* params, unsigned int flags, CUdevice device) {
+  Runtime* rt = enter(Entry::cuCtxCreate_v4);
+  const CUresult r = FORWARD(cuCtxCreate_v4, context, params, flags, device);
+  born(rt, r, context);
+  return r;
+}
+CUresult cuCtxFromGreenCtx(CUcontext* context, CUgreenCtx green) {
+  Runtime* rt = enter(Entry::cuCtxFromGreenCtx);
+  const CUresult r = FORWARD(cuCtxFromGreenCtx, context, green);
+  born(rt, r, context);
+  return r;
+}
+
+CUresult cuCtxSynchronize() {
+  return synchronize(Entry::cuCtxSynchronize, nullptr, [] {
+    const auto real = FLEXLOM_ORIGINAL(cuCtxSynchronize);
+    return real != nullptr ? real() : CUDA_ERROR_NOT_SUPPORTED;
+  });
+}
+CUresult cuCtxSynchronize_v2(CUcontext context) {
+  return synchronize(Entry::cuCtxSynchronize_v2, context, [&] { return FORWARD(cuCtxSynchronize_v2, context); });
+}
+
+// From now on kernels of the current context may reach the peer's memory: its pool pages too.
+CUresult cuCtxEnablePeerAccess(CUcontext peer, unsigned int flags) {
+  Runtime* rt = enter(Entry::cuCtxEnablePeerAccess);
+  const CUresult r = FORWARD(cuCtxEnablePeerAccess, peer, flags);
+  if (rt == nullptr || (r != CUDA_SUCCESS && r != CUDA_ERROR_PEER_ACCESS_ALREADY_ENABLED)) return r;
+  CUcontext self = nullptr;
+  int here = 0;
+  if (rt->current(&self, &here) != CUDA_SUCCESS) return r;
+  CUdevice there = 0;
+  if (FORWARD(cuCtxPushCurrent_v2, peer) != CUDA_SUCCESS) return r;
+  const CUresult found = FORWARD(cuCtxGetDevice, &there);
+  pool::DevicePool* pool = nullptr;
+  {
+    InsidePool inside;
+    if (found == CUDA_SUCCESS) pool = rt->pool.device(there);
+  }
+  CUcontext popped = nullptr;
+  FORWARD(cuCtxPopCurrent_v2, &popped);
+  InsidePool inside;
+  if (pool != nullptr && there != here && pool->allow_access(here) != CUDA_SUCCESS) {
+    rt->listener.warned("a peer could not be given access to pool pages");
+  }
+  return r;
+}
+
+CUresult cuStreamDestroy(CUstream stream) {
+  return destroy_stream(Entry::cuStreamDestroy, stream, [&] { return FORWARD(cuStreamDestroy, stream); });
+}
+CUresult cuStreamDestroy_v2(CUstream stream) {
+  return destroy_stream(Entry::cuStreamDestroy_v2, stream, [&] { return FORWARD(cuStreamDestroy_v2, stream); });
+}
+
+}  // namespace own
+}  // namespace flexlom

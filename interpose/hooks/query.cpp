@@ -1,0 +1,213 @@
+// What a program may ask about memory (CUDA Driver API 6.13, 6.16): always answered for the logical
+// allocation, never for the pages behind it. The program must see one device allocation of the size
+// it asked for, wherever its bytes lie.
+#include <algorithm>
+
+#include "interpose/hooks/common.h"
+
+namespace flexlom {
+
+namespace {
+
+using pool::AllocationInfo;
+using pool::Kind;
+
+bool limit_given(const Runtime& rt, int device) {
+  return rt.options.device_limit.for_device(device).kind != Limit::Kind::unset;
+}
+
+int attribute(int device, CUdevice_attribute which) {
+  int value = 0;
+  return FORWARD(cuDeviceGetAttribute, &value, which, device) == CUDA_SUCCESS ? value : 0;
+}
+
+template <class T>
+CUresult give(void* data, T value) {
+  *static_cast<T*>(data) = value;
+  return CUDA_SUCCESS;
+}
+
+// The page the driver would report as this allocation's mapping: at least 2 MiB, and all of it.
+size_t mapping_bytes(const AllocationInfo& a) { return (a.asked_bytes + pool::kGranule - 1) & ~(pool::kGranule - 1); }
+
+// One attribute of a live allocation, as the driver answers it for cuMemAlloc memory (Kind::async: for
+// memory of the default pool). `data` is large enough for the attribute's documented type.
+CUresult answer(void* data, CUpointer_attribute attribute_id, CUdeviceptr p, const AllocationInfo& a) {
+  const bool async = a.kind == Kind::async;
+  switch (attribute_id) {
+    case CU_POINTER_ATTRIBUTE_CONTEXT: return give<CUcontext>(data, async ? nullptr : a.context);
+    case CU_POINTER_ATTRIBUTE_MEMORY_TYPE: return give<unsigned int>(data, CU_MEMORYTYPE_DEVICE);
+    case CU_POINTER_ATTRIBUTE_DEVICE_POINTER: return give<CUdeviceptr>(data, p);
+    case CU_POINTER_ATTRIBUTE_HOST_POINTER:
+      give<void*>(data, nullptr);
+      return CUDA_ERROR_INVALID_VALUE;
+    case CU_POINTER_ATTRIBUTE_P2P_TOKENS:
+      // Unique per allocation is all that is documented of them; the interface is deprecated.
+      static_cast<CUDA_POINTER_ATTRIBUTE_P2P_TOKENS*>(data)->p2pToken = a.id;
+      static_cast<CUDA_POINTER_ATTRIBUTE_P2P_TOKENS*>(data)->vaSpaceToken = 1;
+      return CUDA_SUCCESS;
+    case CU_POINTER_ATTRIBUTE_SYNC_MEMOPS: return give<unsigned int>(data, a.sync_memops ? 1 : 0);
+    case CU_POINTER_ATTRIBUTE_BUFFER_ID: return give<unsigned long long>(data, a.id);
+    case CU_POINTER_ATTRIBUTE_IS_MANAGED: return give<unsigned int>(data, 0);
+    case CU_POINTER_ATTRIBUTE_DEVICE_ORDINAL: return give<int>(data, a.device);
+    case CU_POINTER_ATTRIBUTE_IS_LEGACY_CUDA_IPC_CAPABLE: return give<unsigned int>(data, async ? 0 : 1);
+    case CU_POINTER_ATTRIBUTE_RANGE_START_ADDR: return give<CUdeviceptr>(data, a.base);
+    case CU_POINTER_ATTRIBUTE_RANGE_SIZE: return give<size_t>(data, a.asked_bytes);
+    case CU_POINTER_ATTRIBUTE_MAPPED: return give<unsigned int>(data, 1);
+    case CU_POINTER_ATTRIBUTE_ALLOWED_HANDLE_TYPES: return give<unsigned long long>(data, 0);
+    case CU_POINTER_ATTRIBUTE_IS_GPU_DIRECT_RDMA_CAPABLE:
+      return give<unsigned int>(
+          data, !async && attribute(a.device, CU_DEVICE_ATTRIBUTE_GPU_DIRECT_RDMA_SUPPORTED) != 0 ? 1 : 0);
+    case CU_POINTER_ATTRIBUTE_ACCESS_FLAGS:
+      return give<unsigned int>(data, CU_POINTER_ATTRIBUTE_ACCESS_FLAG_READWRITE);
+    case CU_POINTER_ATTRIBUTE_MEMPOOL_HANDLE: return give<CUmemoryPool>(data, async ? a.mem_pool : nullptr);
+    case CU_POINTER_ATTRIBUTE_MAPPING_SIZE: return give<size_t>(data, mapping_bytes(a));
+    case CU_POINTER_ATTRIBUTE_MAPPING_BASE_ADDR: return give<CUdeviceptr>(data, a.base);
+    case CU_POINTER_ATTRIBUTE_MEMORY_BLOCK_ID: return give<unsigned long long>(data, a.id);
+    case CU_POINTER_ATTRIBUTE_IS_HW_DECOMPRESS_CAPABLE:
+      return give<unsigned int>(
+          data, !async && attribute(a.device, CU_DEVICE_ATTRIBUTE_MEM_DECOMPRESS_ALGORITHM_MASK) != 0 ? 1 : 0);
+    default: return CUDA_ERROR_INVALID_VALUE;
+  }
+}
+
+// An address nothing is ever mapped at: what the driver says of it is what it says of freed memory.
+constexpr CUdeviceptr kNowhere = 16;
+
+// Which way a pointer question goes: false, the driver's to answer.
+bool ours(Runtime* rt, CUdeviceptr p, AllocationInfo* info, bool* live) {
+  if (rt == nullptr || rt->pool.owner(p) == nullptr) return false;
+  InsidePool inside;
+  *live = rt->pool.find(p, info);
+  return true;
+}
+
+}  // namespace
+
+namespace own {
+
+CUresult cuMemGetInfo_v2(size_t* free_bytes, size_t* total_bytes) {
+  Runtime* rt = enter(Entry::cuMemGetInfo_v2);
+  size_t real_free = 0, real_total = 0;
+  if (rt == nullptr) return FORWARD(cuMemGetInfo_v2, free_bytes, total_bytes);
+  const CUresult r = FORWARD(cuMemGetInfo_v2, &real_free, &real_total);
+  CUcontext context = nullptr;
+  int device = 0;
+  if (r == CUDA_SUCCESS && rt->current(&context, &device) == CUDA_SUCCESS) {
+    InsidePool inside;
+    if (const pool::DevicePool* pool = rt->pool.device(device)) {
+      const pool::PoolStats s = pool->stats();
+      const uint64_t within_budget = pool->free_bytes();
+      // Frames kept for reuse are free to this program, though not to others.
+      real_free = static_cast<size_t>(std::min<uint64_t>(within_budget, real_free + s.cached_bytes));
+      if (limit_given(*rt, device)) real_total = std::min<size_t>(real_total, s.device_budget_bytes);
+    }
+  }
+  if (r == CUDA_SUCCESS && free_bytes != nullptr) *free_bytes = real_free;
+  if (r == CUDA_SUCCESS && total_bytes != nullptr) *total_bytes = real_total;
+  return r;
+}
+
+CUresult cuDeviceTotalMem_v2(size_t* bytes, CUdevice device) {
+  Runtime* rt = enter(Entry::cuDeviceTotalMem_v2);
+  const CUresult r = FORWARD(cuDeviceTotalMem_v2, bytes, device);
+  if (r != CUDA_SUCCESS || rt == nullptr || !limit_given(*rt, device)) return r;
+  const uint64_t limit = rt->options.device_limit.for_device(device).of(*bytes) & ~(pool::kGranule - 1);
+  *bytes = std::min<size_t>(*bytes, limit);
+  return r;
+}
+
+CUresult cuMemGetAddressRange_v2(CUdeviceptr* base, size_t* size, CUdeviceptr p) {
+  Runtime* rt = enter(Entry::cuMemGetAddressRange_v2);
+  AllocationInfo info;
+  bool live = false;
+  if (!ours(rt, p, &info, &live)) return FORWARD(cuMemGetAddressRange_v2, base, size, p);
+  CUcontext context = nullptr;
+  int device = 0;
+  const CUresult r = rt->current(&context, &device);
+  if (r != CUDA_SUCCESS) return r;
+  if (!live) return CUDA_ERROR_NOT_FOUND;
+  if (base != nullptr) *base = info.base;
+  if (size != nullptr) *size = info.asked_bytes;
+  return CUDA_SUCCESS;
+}
+
+CUresult cuPointerGetAttribute(void* data, CUpointer_attribute attribute_id, CUdeviceptr p) {
+  Runtime* rt = enter(Entry::cuPointerGetAttribute);
+  AllocationInfo info;
+  bool live = false;
+  if (data == nullptr || !ours(rt, p, &info, &live)) {
+    return FORWARD(cuPointerGetAttribute, data, attribute_id, p);
+  }
+  return live ? answer(data, attribute_id, p, info) : CUDA_ERROR_INVALID_VALUE;
+}
+
+CUresult cuPointerGetAttributes(unsigned int count, CUpointer_attribute* attributes, void** data, CUdeviceptr p) {
+  Runtime* rt = enter(Entry::cuPointerGetAttributes);
+  AllocationInfo info;
+  bool live = false;
+  if (count == 0 || attributes == nullptr || data == nullptr || !ours(rt, p, &info, &live)) {
+    return FORWARD(cuPointerGetAttributes, count, attributes, data, p);
+  }
+  if (!live) return FORWARD(cuPointerGetAttributes, count, attributes, data, kNowhere);
+  // The driver fills the types in first, and for nothing of ours does it know less than we.
+  for (unsigned int i = 0; i < count; ++i) {
+    if (data[i] == nullptr) return CUDA_ERROR_INVALID_VALUE;
+    const CUresult r = answer(data[i], attributes[i], p, info);
+    // Documented: an attribute that does not apply to the pointer is null, and no error.
+    if (r != CUDA_SUCCESS && attributes[i] != CU_POINTER_ATTRIBUTE_HOST_POINTER) return r;
+  }
+  return CUDA_SUCCESS;
+}
+
+CUresult cuPointerSetAttribute(const void* value, CUpointer_attribute attribute_id, CUdeviceptr p) {
+  Runtime* rt = enter(Entry::cuPointerSetAttribute);
+  AllocationInfo info;
+  bool live = false;
+  if (!ours(rt, p, &info, &live)) return FORWARD(cuPointerSetAttribute, value, attribute_id, p);
+  if (!live || value == nullptr || attribute_id != CU_POINTER_ATTRIBUTE_SYNC_MEMOPS) return CUDA_ERROR_INVALID_VALUE;
+  InsidePool inside;
+  rt->pool.owner(p)->set_sync_memops(p, *static_cast<const unsigned int*>(value) != 0);
+  return CUDA_SUCCESS;
+}
+
+CUresult cuMemGetAccess(unsigned long long* flags, const CUmemLocation* location, CUdeviceptr p) {
+  Runtime* rt = enter(Entry::cuMemGetAccess);
+  AllocationInfo info;
+  bool live = false;
+  if (flags == nullptr || location == nullptr || !ours(rt, p, &info, &live)) {
+    return FORWARD(cuMemGetAccess, flags, location, p);
+  }
+  // cuMemAlloc memory has no access descriptors: the driver refuses the question.
+  return CUDA_ERROR_INVALID_VALUE;
+}
+
+CUresult cuMemRetainAllocationHandle(CUmemGenericAllocationHandle* handle, void* p) {
+  Runtime* rt = enter(Entry::cuMemRetainAllocationHandle);
+  if (rt == nullptr || rt->pool.owner(reinterpret_cast<CUdeviceptr>(p)) == nullptr) {
+    return FORWARD(cuMemRetainAllocationHandle, handle, p);
+  }
+  return CUDA_ERROR_INVALID_VALUE;
+}
+
+CUresult cuMemGetHandleForAddressRange(void* handle, CUdeviceptr p, size_t size, CUmemRangeHandleType type,
+                                       unsigned long long flags) {
+  Runtime* rt = enter(Entry::cuMemGetHandleForAddressRange);
+  AllocationInfo info;
+  bool live = false;
+  if (!ours(rt, p, &info, &live) || handle == nullptr) {
+    return FORWARD(cuMemGetHandleForAddressRange, handle, p, size, type, flags);
+  }
+  if (!live || size > info.asked_bytes + (pool::kGranule - 1)) return CUDA_ERROR_INVALID_VALUE;
+  InsidePool inside;
+  pool::DevicePool::Export pinned;
+  const CUresult r = rt->pool.owner(p)->pin_for_export(p, &pinned);
+  if (r != CUDA_SUCCESS) {
+    rt->listener.warned("a DMA-BUF was refused: part of the allocation lies in host memory");
+    return CUDA_ERROR_NOT_SUPPORTED;
+  }
+  return FORWARD(cuMemGetHandleForAddressRange, handle, p, size, type, flags);
+}
+
+}  // namespace own
+}  // namespace flexlom

@@ -1,0 +1,220 @@
+#include "interpose/listener.h"
+
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <cstring>
+
+#include "interpose/doors/gate.h"
+#include "interpose/doors/originals.h"
+
+namespace flexlom {
+
+namespace {
+
+using pool::AllocationInfo;
+using pool::Request;
+
+// A message that would be said again and again is said this often.
+constexpr unsigned kMostExplanations = 3;
+constexpr size_t kHolders = 5;
+
+// The request whose failure is to be explained once the pool's locks are free; and the sequence number
+// that ties the log's records of one request together. Plain data of the thread.
+thread_local pool::OutOfMemory last_oom __attribute__((tls_model("initial-exec")));
+thread_local bool oom_to_explain __attribute__((tls_model("initial-exec"))) = false;
+thread_local uint64_t request_seq __attribute__((tls_model("initial-exec"))) = 0;
+std::atomic<uint64_t> next_seq{0};
+
+std::string human(uint64_t bytes) {
+  if (bytes >= uint64_t{1} << 30) return fmt::format("{:.2f} GiB", static_cast<double>(bytes) / (1u << 30));
+  if (bytes >= 1u << 20) return fmt::format("{:.1f} MiB", static_cast<double>(bytes) / (1u << 20));
+  return fmt::format("{} bytes", bytes);
+}
+
+trace::Event event_of(const char* call, const AllocationInfo& a, uint64_t stream) {
+  trace::Event e;
+  e.call = call;
+  e.device = a.device;
+  e.stream = stream;
+  e.address = a.base;
+  e.asked_bytes = a.asked_bytes;
+  e.given_bytes = a.given_bytes;
+  e.extra_bytes = a.spilled_bytes;
+  return e;
+}
+
+}  // namespace
+
+Listener::Listener(const Options& options) : quiet_(options.quiet) {
+  if (options.trace.empty()) return;
+  std::string error;
+  writer_ = trace::Writer::open(options.trace, &error);
+  if (writer_ == nullptr) say("warning", fmt::format("no trace: {}", error));
+}
+
+void Listener::opened(pool::Pool& pool) noexcept { pool_ = &pool; }
+
+void Listener::request(const Request& request) noexcept {
+  if (writer_ == nullptr) return;
+  request_seq = next_seq.fetch_add(1, std::memory_order_relaxed) + 1;
+  trace::Event e;
+  e.call = request.call;
+  e.device = request.device;
+  e.stream = request.stream;
+  e.seq = request_seq;
+  e.asked_bytes = request.bytes;
+  writer_->request(e);
+}
+
+void Listener::allocated(const Request& request, const AllocationInfo& a) noexcept {
+  if (writer_ == nullptr) return;
+  trace::Event e = event_of(request.call, a, request.stream);
+  e.seq = request_seq;
+  writer_->alloc(e);
+}
+
+void Listener::freed(const char* call, const AllocationInfo& a, pool::StreamKey stream) noexcept {
+  if (writer_ != nullptr) writer_->free(event_of(call, a, stream));
+}
+
+void Listener::spilled(int device, CUdeviceptr address, size_t bytes) noexcept {
+  if (writer_ == nullptr) return;
+  trace::Event e;
+  e.device = device;
+  e.seq = request_seq;
+  e.address = address;
+  e.extra_bytes = bytes;
+  writer_->spill(e);
+}
+
+void Listener::mapped(int device, CUdeviceptr address, size_t bytes, pool::Where where) noexcept {
+  if (writer_ == nullptr) return;
+  trace::Event e;
+  e.device = device;
+  e.address = address;
+  e.given_bytes = bytes;
+  e.note = where == pool::Where::device ? "device" : "host";
+  writer_->map(e);
+}
+
+void Listener::unmapped(int device, CUdeviceptr address, size_t bytes, pool::Where where) noexcept {
+  if (writer_ == nullptr) return;
+  trace::Event e;
+  e.device = device;
+  e.address = address;
+  e.given_bytes = bytes;
+  e.note = where == pool::Where::device ? "device" : "host";
+  writer_->unmap(e);
+}
+
+void Listener::out_of_memory(const pool::OutOfMemory& oom) noexcept {
+  if (writer_ != nullptr) {
+    trace::Event e;
+    e.call = oom.request.call;
+    e.device = oom.request.device;
+    e.seq = request_seq;
+    e.asked_bytes = oom.request.bytes;
+    e.given_bytes = oom.device_held_bytes;
+    e.extra_bytes = oom.host_held_bytes;
+    e.note = oom.soft ? "refused once so that the program frees its cache" : "over both budgets";
+    e.code = CUDA_ERROR_OUT_OF_MEMORY;
+    writer_->out_of_memory(e);
+  }
+  if (oom.soft) return;
+  last_oom = oom;
+  oom_to_explain = true;
+}
+
+void Listener::explain_last_oom() noexcept {
+  if (!oom_to_explain) return;
+  oom_to_explain = false;
+  const unsigned times = explained_.fetch_add(1, std::memory_order_relaxed);
+  if (times >= kMostExplanations) return;
+  try {
+    const pool::OutOfMemory& o = last_oom;
+    std::string text = fmt::format(
+        "out of memory: {} asked for {} on device {}; device frames {} of {} held, host frames {} of {} held",
+        o.request.call, human(o.request.bytes), o.request.device, human(o.device_held_bytes),
+        human(o.device_budget_bytes), human(o.host_held_bytes), human(o.host_budget_bytes));
+    pool::DevicePool* device = pool_ != nullptr ? pool_->device(o.request.device) : nullptr;
+    if (device != nullptr) {
+      const auto holders = device->live(kHolders);
+      if (!holders.empty()) text += "; largest holders:";
+      for (const AllocationInfo& h : holders) text += fmt::format(" {} at {:#x},", human(h.asked_bytes), h.base);
+      if (text.back() == ',') text.pop_back();
+    }
+    text += "; try a larger FLEXLOM_HOST_LIMIT or FLEXLOM_DEVICE_LIMIT, or a smaller batch";
+    if (times + 1 == kMostExplanations) text += " (further messages like this are left out)";
+    say("error", text);
+  } catch (...) {
+  }
+}
+
+void Listener::warned(std::string_view text) noexcept {
+  say("warning", text);
+  if (writer_ == nullptr) return;
+  char line[256];
+  const size_t n = std::min(text.size(), sizeof line - 1);
+  std::memcpy(line, text.data(), n);
+  line[n] = '\0';
+  writer_->warning(line);
+}
+
+void Listener::say(std::string_view level, std::string_view text) noexcept {
+  if (quiet_ && level != "stats" && level != "coverage") return;
+  try {
+    // One write, so that lines of several processes do not mix.
+    const std::string line = fmt::format("flexlom[{}]: {}: {}\n", getpid(), level, text);
+    [[maybe_unused]] const ssize_t written = write(STDERR_FILENO, line.data(), line.size());
+  } catch (...) {
+  }
+}
+
+void Listener::summary(bool stats, bool coverage) noexcept {
+  try {
+    if (pool_ != nullptr) {
+      pool_->each_device([&](const pool::DevicePool& device) {
+        const pool::PoolStats s = device.stats();
+        if (writer_ != nullptr) {
+          trace::Stats t;
+          t.device = device.device();
+          t.budget_bytes = s.device_budget_bytes;
+          t.held_bytes = s.device_held_bytes;
+          t.peak_held_bytes = s.device_peak_bytes;
+          t.host_budget_bytes = s.host_budget_bytes;
+          t.host_held_bytes = s.host_held_bytes;
+          t.host_peak_held_bytes = s.host_peak_bytes;
+          t.live_bytes = s.asked_bytes;
+          t.live_count = s.live;
+          t.peak_live_bytes = s.asked_peak_bytes;
+          t.allocs = s.allocs;
+          t.frees = s.frees;
+          t.spilled_bytes = s.spilled_bytes;
+          t.failures = s.ooms;
+          writer_->stats(t);
+        }
+        if (!stats) return;
+        say("stats", fmt::format("device_peak_bytes={} host_peak_bytes={} spilled_bytes={} allocs={} "
+                                 "frees={} ooms={} budget_bytes={} asked_peak_bytes={} device={}",
+                                 s.device_peak_bytes, s.host_peak_bytes, s.spilled_bytes, s.allocs,
+                                 s.frees, s.ooms, s.device_budget_bytes, s.asked_peak_bytes,
+                                 device.device()));
+      });
+    }
+    if (!coverage) return;
+    std::string line;
+    for (unsigned i = 0; i < doors::kEntryCount; ++i) {
+      if (doors::entry_info[i].kind == doors::DoorKind::pass) continue;
+      const uint64_t calls = doors::calls_of(static_cast<doors::Entry>(i));
+      if (calls > 0) line += fmt::format(" {}={}", doors::entry_info[i].name, calls);
+    }
+    const doors::UnknownAddresses unknown = doors::unknown_addresses();
+    line += fmt::format(" unknown_addresses={}", unknown.count);
+    if (unknown.last_name != nullptr) line += fmt::format(" last_unknown={}", unknown.last_name);
+    say("coverage", line.substr(1));
+  } catch (...) {
+  }
+}
+
+}  // namespace flexlom

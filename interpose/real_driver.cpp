@@ -1,0 +1,140 @@
+#include "interpose/real_driver.h"
+
+#include "interpose/doors/originals.h"
+
+namespace flexlom {
+
+using pool::Where;
+
+// A driver that lacks a call answers as drivers do for what they cannot.
+#define CALL(symbol, ...)                                      \
+  [&]() -> CUresult {                                          \
+    const auto real = FLEXLOM_ORIGINAL(symbol);                \
+    return real != nullptr ? real(__VA_ARGS__) : CUDA_ERROR_NOT_SUPPORTED; \
+  }()
+
+namespace {
+
+int attribute(int device, CUdevice_attribute which) {
+  int value = 0;
+  return CALL(cuDeviceGetAttribute, &value, which, device) == CUDA_SUCCESS ? value : 0;
+}
+
+}  // namespace
+
+CUmemAllocationProp RealDriver::properties(int device, Where where, const Probed& probed) {
+  CUmemAllocationProp prop{};
+  prop.type = CU_MEM_ALLOCATION_TYPE_PINNED;
+  if (where == Where::device) {
+    prop.location.type = CU_MEM_LOCATION_TYPE_DEVICE;
+    prop.location.id = device;
+    // Which allocation another process will ask for is not known when its frames are made.
+    if (probed.shareable) prop.requestedHandleTypes = CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR;
+    prop.allocFlags.gpuDirectRDMACapable = probed.rdma ? 1 : 0;
+  } else if (probed.host_numa_id >= 0) {
+    prop.location.type = CU_MEM_LOCATION_TYPE_HOST_NUMA;
+    prop.location.id = probed.host_numa_id;
+  } else {
+    prop.location.type = CU_MEM_LOCATION_TYPE_HOST;
+  }
+  return prop;
+}
+
+// Attributes promise host frames on machines where creating one fails (no memory on the node, an
+// asymmetric topology), so one is created to see.
+bool RealDriver::probe_host(int device, Probed* probed) noexcept {
+  for (const int node : {attribute(device, CU_DEVICE_ATTRIBUTE_HOST_NUMA_ID), -1}) {
+    probed->host_numa_id = node;
+    const CUmemAllocationProp prop = properties(device, Where::host, *probed);
+    CUmemGenericAllocationHandle frame = 0;
+    if (CALL(cuMemCreate, &frame, pool::kGranule, &prop, 0) != CUDA_SUCCESS) continue;
+    CALL(cuMemRelease, frame);
+    return true;
+  }
+  return false;
+}
+
+CUresult RealDriver::facts(int device, pool::DeviceFacts* out) noexcept {
+  if (device < 0 || device >= kDevices) return CUDA_ERROR_INVALID_DEVICE;
+  size_t total = 0, available = 0;
+  const CUresult r = CALL(cuMemGetInfo_v2, &available, &total);
+  if (r != CUDA_SUCCESS) return r;
+  Probed probed;
+  probed.shareable = attribute(device, CU_DEVICE_ATTRIBUTE_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR_SUPPORTED) != 0;
+  probed.rdma = attribute(device, CU_DEVICE_ATTRIBUTE_GPU_DIRECT_RDMA_WITH_CUDA_VMM_SUPPORTED) != 0;
+  out->vmm = attribute(device, CU_DEVICE_ATTRIBUTE_VIRTUAL_MEMORY_MANAGEMENT_SUPPORTED) != 0 &&
+             FLEXLOM_ORIGINAL(cuMemCreate) != nullptr;
+  out->host_vmm = out->vmm && probe_host(device, &probed);
+  out->host_numa_id = probed.host_numa_id;
+  out->shareable = probed.shareable;
+  out->total_bytes = total;
+  out->free_bytes = available;
+  probed_[device] = probed;
+  return CUDA_SUCCESS;
+}
+
+CUresult RealDriver::reserve(CUdeviceptr hint, size_t bytes, CUdeviceptr* base) noexcept {
+  return CALL(cuMemAddressReserve, base, bytes, pool::kGranule, hint, 0);
+}
+
+CUresult RealDriver::unreserve(CUdeviceptr base, size_t bytes) noexcept {
+  return CALL(cuMemAddressFree, base, bytes);
+}
+
+CUresult RealDriver::create(int device, Where where, size_t bytes,
+                            CUmemGenericAllocationHandle* frame) noexcept {
+  const CUmemAllocationProp prop = properties(device, where, probed_[device]);
+  return CALL(cuMemCreate, frame, bytes, &prop, 0);
+}
+
+CUresult RealDriver::release(CUmemGenericAllocationHandle frame) noexcept {
+  return CALL(cuMemRelease, frame);
+}
+
+CUresult RealDriver::map(CUdeviceptr address, size_t bytes, CUmemGenericAllocationHandle frame) noexcept {
+  return CALL(cuMemMap, address, bytes, 0, frame, 0);
+}
+
+CUresult RealDriver::unmap(CUdeviceptr address, size_t bytes) noexcept {
+  return CALL(cuMemUnmap, address, bytes);
+}
+
+CUresult RealDriver::set_access(CUdeviceptr address, size_t bytes, int device) noexcept {
+  CUmemAccessDesc access{};
+  access.location.type = CU_MEM_LOCATION_TYPE_DEVICE;
+  access.location.id = device;
+  access.flags = CU_MEM_ACCESS_FLAGS_PROT_READWRITE;
+  return CALL(cuMemSetAccess, address, bytes, &access, 1);
+}
+
+bool RealDriver::has_context_events() noexcept { return FLEXLOM_ORIGINAL(cuCtxRecordEvent) != nullptr; }
+
+CUresult RealDriver::event_create(CUcontext context, CUevent* event) noexcept {
+  CUresult r = CALL(cuCtxPushCurrent_v2, context);
+  if (r != CUDA_SUCCESS) return r;
+  r = CALL(cuEventCreate, event, CU_EVENT_DISABLE_TIMING);
+  CUcontext popped = nullptr;
+  CALL(cuCtxPopCurrent_v2, &popped);
+  return r;
+}
+
+void RealDriver::event_destroy(CUcontext, CUevent event) noexcept { CALL(cuEventDestroy_v2, event); }
+
+CUresult RealDriver::record(CUcontext context, CUevent event) noexcept {
+  return CALL(cuCtxRecordEvent, context, event);
+}
+
+CUresult RealDriver::query(CUevent event) noexcept { return CALL(cuEventQuery, event); }
+
+CUresult RealDriver::synchronize(CUcontext context) noexcept {
+  CUresult r = CALL(cuCtxPushCurrent_v2, context);
+  if (r != CUDA_SUCCESS) return r;
+  r = CALL(cuCtxSynchronize);
+  CUcontext popped = nullptr;
+  CALL(cuCtxPopCurrent_v2, &popped);
+  return r;
+}
+
+#undef CALL
+
+}  // namespace flexlom

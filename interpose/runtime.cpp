@@ -1,0 +1,252 @@
+#include "interpose/runtime.h"
+
+#include <dlfcn.h>
+#include <fmt/format.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <algorithm>
+
+#include "interpose/doors/gate.h"
+#include "interpose/doors/originals.h"
+#include "interpose/memory_limits.h"
+
+namespace flexlom {
+
+constinit thread_local int InsidePool::depth_ __attribute__((tls_model("initial-exec"))) = 0;
+
+namespace {
+
+// What the default budget leaves free for what the driver and libraries allocate beside the pool:
+// contexts, lazily loaded code, graphs, arrays.
+uint64_t margin(const pool::DeviceFacts& facts) {
+  const uint64_t part = std::clamp<uint64_t>(facts.total_bytes / 64, 256u << 20, uint64_t{2} << 30);
+  return std::min(part, facts.free_bytes / 8);
+}
+
+uint64_t device_budget(void* user, int device, const pool::DeviceFacts& facts) {
+  const Limit limit = static_cast<const Options*>(user)->device_limit.for_device(device);
+  if (limit.kind == Limit::Kind::unset) return facts.free_bytes - margin(facts);
+  return limit.of(facts.total_bytes);
+}
+
+uint64_t host_budget(const Options& options) {
+  const uint64_t available = available_host_bytes();
+  Limit limit = options.host_limit;
+  if (limit.kind == Limit::Kind::unset) limit = {Limit::Kind::percent, 50};
+  return limit.of(available);
+}
+
+pool::PoolConfig pool_config(const Options& options) {
+  pool::PoolConfig config;
+#ifdef __SANITIZE_THREAD__
+  config.base_hint = 0;  // the sanitizer keeps its shadow where our addresses would be
+#endif
+  config.host_budget_bytes = host_budget(options);
+  config.idle_trim_ms = options.idle_trim_ms;
+  config.device_budget = &device_budget;
+  config.user = const_cast<Options*>(&options);
+  return config;
+}
+
+// The answers to "which context, which device" of the last call on this thread.
+struct LastContext {
+  CUcontext context;
+  int device;
+  unsigned generation;
+};
+thread_local LastContext last_context __attribute__((tls_model("initial-exec"))) = {nullptr, 0, 0};
+std::atomic<unsigned> context_generation{1};
+
+pid_t armed_pid = 0;  // written once, before armed is published
+std::atomic<bool> passing_through{false};
+
+}  // namespace
+
+Runtime::Runtime(Options given, bool)
+    : options(std::move(given)), listener(options),
+      pool(driver, doors::work_submitted, &listener, pool_config(options)) {
+  listener.opened(pool);
+  soft_oom_.store(options.soft_oom == SoftOom::on, std::memory_order_relaxed);
+}
+
+CUresult Runtime::current(CUcontext* context, int* device) noexcept {
+  const auto get_current = FLEXLOM_ORIGINAL(cuCtxGetCurrent);
+  if (get_current == nullptr) return CUDA_ERROR_NOT_INITIALIZED;
+  const CUresult r = get_current(context);
+  if (r != CUDA_SUCCESS) return r;
+  if (*context == nullptr) return CUDA_ERROR_INVALID_CONTEXT;
+  const unsigned generation = context_generation.load(std::memory_order_acquire);
+  if (last_context.context == *context && last_context.generation == generation) [[likely]] {
+    *device = last_context.device;
+    return CUDA_SUCCESS;
+  }
+  CUdevice found = 0;
+  const CUresult d = FLEXLOM_ORIGINAL(cuCtxGetDevice)(&found);
+  if (d != CUDA_SUCCESS) return d;
+  pool.fence().add_context(*context);
+  look_for_caching_allocator();
+  last_context = {*context, found, generation};
+  *device = found;
+  return CUDA_SUCCESS;
+}
+
+// PyTorch's allocator answers a failed allocation by freeing its cache and asking again.
+void Runtime::look_for_caching_allocator() noexcept {
+  if (options.soft_oom != SoftOom::automatic || soft_oom_.load(std::memory_order_relaxed)) return;
+  if (void* library = dlopen("libc10_cuda.so", RTLD_LAZY | RTLD_NOLOAD)) {
+    dlclose(library);
+    soft_oom_.store(true, std::memory_order_relaxed);
+  } else {
+    dlerror();
+  }
+}
+
+void Runtime::context_ended(CUcontext context) noexcept {
+  context_generation.fetch_add(1, std::memory_order_acq_rel);
+  InsidePool inside;
+  pool.end_context(context);
+}
+
+void Runtime::finish() noexcept {
+  static std::atomic<bool> done{false};
+  if (done.exchange(true)) return;
+  listener.summary(options.stats, options.coverage);
+  if (trace::Writer* writer = listener.writer()) {
+    writer->end("exit");
+    writer->stop_thread();
+    writer->flush_now();
+  }
+}
+
+namespace detail {
+
+std::atomic<WipedPage*> page{nullptr};
+
+namespace {
+
+// Null for setuid and setgid programs: their environment is another user's.
+const char* safe_getenv(const char* name) { return secure_getenv(name); }
+
+WipedPage* make_page() noexcept {
+  void* p = mmap(nullptr, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (p == MAP_FAILED) return nullptr;
+  if (madvise(p, 4096, MADV_WIPEONFORK) != 0) {
+    munmap(p, 4096);
+    return nullptr;
+  }
+  return static_cast<WipedPage*>(p);
+}
+
+void report_option_errors(Listener& listener, const std::vector<OptionError>& errors) {
+  for (const OptionError& e : errors) {
+    listener.say("warning", fmt::format("{}=\"{}\" is not understood (accepted: {}); using {}", e.variable,
+                                        e.text, e.accepted, e.used));
+  }
+}
+
+Runtime* make_runtime() {
+  std::vector<OptionError> errors;
+  Options options = parse_options(&safe_getenv, &errors);
+  const bool stop = options.strict && !errors.empty();
+  auto made = std::make_unique<Runtime>(std::move(options), false);
+  report_option_errors(made->listener, errors);
+  if (stop) {
+    made->listener.say("error", "stopping, because FLEXLOM_STRICT is set");
+    _exit(125);
+  }
+  if (trace::Writer* writer = made->listener.writer()) {
+    trace::Header header;
+    header.version = FLEXLOM_VERSION;
+    int version = 0;
+    if (const auto get = FLEXLOM_ORIGINAL(cuDriverGetVersion)) get(&version);
+    header.driver_version = version;
+    header.host_budget_bytes = made->pool.host_budget().limit();
+    int count = 0;
+    if (const auto get = FLEXLOM_ORIGINAL(cuDeviceGetCount)) {
+      if (get(&count) != CUDA_SUCCESS) count = 0;
+    }
+    for (int i = 0; i < count; ++i) {
+      trace::DeviceInfo info{i, {}, {}, 0, 0};
+      char name[256] = "";
+      if (FLEXLOM_ORIGINAL(cuDeviceGetName)(name, sizeof name, i) == CUDA_SUCCESS) info.name = name;
+      CUuuid uuid{};
+      if (const auto get = FLEXLOM_ORIGINAL(cuDeviceGetUuid_v2); get != nullptr && get(&uuid, i) == CUDA_SUCCESS) {
+        for (const char c : uuid.bytes) info.uuid += fmt::format("{:02x}", static_cast<unsigned char>(c));
+      }
+      size_t total = 0;
+      if (FLEXLOM_ORIGINAL(cuDeviceTotalMem_v2)(&total, i) == CUDA_SUCCESS) info.total_bytes = total;
+      const Limit limit = made->options.device_limit.for_device(i);
+      info.budget_bytes = limit.kind == Limit::Kind::unset ? total : limit.of(total);
+      header.devices.push_back(std::move(info));
+    }
+    writer->header(header);
+  }
+  if (made->options.verbose) {
+    made->listener.say("info", fmt::format("active: version {}, host budget {} MiB{}", FLEXLOM_VERSION,
+                                           made->pool.host_budget().limit() >> 20,
+                                           made->listener.tracing()
+                                               ? ", log " + made->listener.writer()->path()
+                                               : std::string()));
+  }
+  return made.release();  // lives as long as the process: hooks may run until its last moment
+}
+
+void stop_threads_at_exit() {
+  // Before the driver's own exit handlers, which were registered earlier: our threads must not call
+  // a driver that is shutting down. The hooks go on working for the handlers that follow.
+  const WipedPage* p = page.load(std::memory_order_acquire);
+  if (p == nullptr) return;
+  if (Runtime* r = p->armed.load(std::memory_order_acquire)) r->pool.stop_threads();
+}
+
+}  // namespace
+
+Runtime* arm() noexcept {
+  if (passing_through.load(std::memory_order_relaxed)) return nullptr;
+  // Made before, but not on the page: this is a child of the process that made it.
+  if (armed_pid != 0) return nullptr;
+  if (!doors::find_originals()) return nullptr;
+  const auto get_current = FLEXLOM_ORIGINAL(cuCtxGetCurrent);
+  CUcontext context = nullptr;
+  if (get_current == nullptr || get_current(&context) != CUDA_SUCCESS) return nullptr;  // before cuInit
+  static std::mutex mutex;
+  if (InsidePool::already()) return nullptr;
+  InsidePool inside;
+  std::lock_guard lock(mutex);
+  WipedPage* p = page.load(std::memory_order_acquire);
+  if (p != nullptr) return p->armed.load(std::memory_order_acquire);
+  try {
+    const char* off = secure_getenv("FLEXLOM_DISABLE");
+    if (off != nullptr && parse_options(&safe_getenv, nullptr).disable) {
+      passing_through.store(true, std::memory_order_relaxed);
+      return nullptr;
+    }
+    p = make_page();
+    if (p == nullptr) {
+      passing_through.store(true, std::memory_order_relaxed);
+      return nullptr;
+    }
+    Runtime* made = make_runtime();
+    armed_pid = getpid();
+    p->armed.store(made, std::memory_order_release);
+    page.store(p, std::memory_order_release);
+    atexit(&stop_threads_at_exit);
+    return made;
+  } catch (...) {
+    passing_through.store(true, std::memory_order_relaxed);
+    return nullptr;
+  }
+}
+
+}  // namespace detail
+
+// After every exit handler of the program; no driver call is made from here.
+__attribute__((destructor)) static void finish_at_unload() {
+  const detail::WipedPage* p = detail::page.load(std::memory_order_acquire);
+  if (p == nullptr) return;
+  if (Runtime* r = p->armed.load(std::memory_order_acquire)) r->finish();
+}
+
+}  // namespace flexlom

@@ -1,0 +1,73 @@
+// The state of flexlom in one process: made at the first CUDA call that needs it, never undone.
+//
+// `runtime()` is null when there is nothing to do but forward: before the driver is there, when
+// FLEXLOM_DISABLE is set, and in a child forked after that state was made (CUDA does not work there, and our
+// locks may be held by threads that do not exist in it). The pointer lives on a page that the
+// kernel wipes in children, so the check also covers a bare clone() and costs one load.
+#pragma once
+
+#include <atomic>
+#include <memory>
+
+#include "interpose/listener.h"
+#include "interpose/options.h"
+#include "interpose/real_driver.h"
+#include "pool/pool.h"
+
+namespace flexlom {
+
+class Runtime {
+ public:
+  Runtime(Options options, bool pass_through);
+
+  // The current context and its device; an error exactly when cuCtxGetCurrent gives one, and
+  // CUDA_ERROR_INVALID_CONTEXT when there is no current context.
+  CUresult current(CUcontext* context, int* device) noexcept;
+  // A context ended: cached answers about it are void.
+  void context_ended(CUcontext context) noexcept;
+  pool::SoftOom soft_oom() const noexcept {
+    return soft_oom_.load(std::memory_order_relaxed) ? pool::SoftOom::on : pool::SoftOom::off;
+  }
+  // Writes the last records and the summary. Once, at the end of the process.
+  void finish() noexcept;
+
+  const Options options;
+  RealDriver driver;
+  Listener listener;
+  pool::Pool pool;
+
+ private:
+  void look_for_caching_allocator() noexcept;
+
+  std::atomic<bool> soft_oom_{false};
+};
+
+namespace detail {
+struct WipedPage {
+  std::atomic<Runtime*> armed;
+};
+extern std::atomic<WipedPage*> page;
+Runtime* arm() noexcept;
+}  // namespace detail
+
+inline Runtime* runtime() noexcept {
+  const detail::WipedPage* p = detail::page.load(std::memory_order_acquire);
+  if (p != nullptr) [[likely]] {
+    if (Runtime* r = p->armed.load(std::memory_order_acquire)) [[likely]] return r;
+  }
+  return detail::arm();
+}
+
+// Marks this thread as inside the pool: a driver call made from there (by an allocation hook of the
+// program, say) is forwarded, because our locks are held.
+class InsidePool {
+ public:
+  InsidePool() noexcept { ++depth_; }
+  ~InsidePool() { --depth_; }
+  static bool already() noexcept { return depth_ > 0; }
+
+ private:
+  static constinit thread_local int depth_ __attribute__((tls_model("initial-exec")));
+};
+
+}  // namespace flexlom
