@@ -1,0 +1,112 @@
+// The trace log, version 1, as the program under flexlom writes it: one JSON object per line.
+//
+// A record costs its caller a clock reading, formatting into a fixed buffer and a copy under a
+// short lock. A thread of our own writes the buffer to the file at most 100 ms later, so that a
+// killed process loses no more than that. When the disk cannot keep up records are dropped, and a
+// "drop" record counts them: the program never waits for the disk.
+//
+// Every member is thread safe unless it says otherwise. Nothing throws, and a full disk or a closed
+// file costs one warning: later records are then discarded.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace flexlom::trace {
+
+constexpr int format_version = 1;
+
+struct DeviceInfo {
+  int ordinal;
+  std::string name, uuid;
+  uint64_t total_bytes, budget_bytes;
+};
+
+// Pid, host, command line, clocks and the format version are added by the writer.
+struct Header {
+  std::string version;  // of flexlom
+  int driver_version;   // as cuDriverGetVersion gives it, 12040
+  std::vector<DeviceInfo> devices;
+  uint64_t host_budget_bytes;
+};
+
+// What happened to one request or frame. Zero and null fields are left out of the record. Log a free
+// before its memory can be handed out again, and an alloc after: then the order of the lines is
+// the order of events at every address.
+struct Event {
+  const char* call = nullptr;  // driver entry point, a literal: written without escaping
+  int device = -1;             // ordinal, -1: none
+  uint64_t stream = 0;
+  uint64_t seq = 0;  // ties request, alloc, spill and out_of_memory of one request together
+  uint64_t address = 0;
+  uint64_t asked_bytes = 0;
+  uint64_t given_bytes = 0;  // after rounding; for map and unmap, the size of the frame
+  uint64_t extra_bytes = 0;  // alloc, spill: how many of the given bytes lie in host frames
+  const char* note = nullptr;  // map, unmap: "device" or "host"; else any text
+  int code = 0;                // CUresult
+};
+
+// Held: frames owned, in use or cached. Peaks are since the start of the process.
+struct Stats {
+  int device = -1;
+  uint64_t budget_bytes = 0, held_bytes = 0, peak_held_bytes = 0;
+  uint64_t host_budget_bytes = 0, host_held_bytes = 0, host_peak_held_bytes = 0;
+  uint64_t live_bytes = 0, live_count = 0, peak_live_bytes = 0;
+  uint64_t allocs = 0, frees = 0, spilled_bytes = 0, failures = 0;
+};
+
+// Told once when writing fails; `text` has no newline. Runs on any thread.
+using Warn = void (*)(const char* text) noexcept;
+
+class Writer {
+ public:
+  // Expands the template (path_template.h) and creates the file, and directories on the way to it,
+  // with the permissions of the umask (files at most 0600). An existing file is never touched: the
+  // name gets .1, .2, ... appended. A device or a FIFO is opened as it is. On failure returns null
+  // and sets `error`. `warn` may be null: then warnings go to standard error.
+  static std::unique_ptr<Writer> open(const std::string& path_template, std::string* error,
+                                      Warn warn = nullptr);
+  ~Writer();
+  Writer(const Writer&) = delete;
+  Writer& operator=(const Writer&) = delete;
+
+  void header(const Header&) noexcept;
+  void request(const Event&) noexcept;  // before the attempt
+  void alloc(const Event&) noexcept;
+  void free(const Event&) noexcept;
+  void spill(const Event&) noexcept;
+  void map(const Event&) noexcept;
+  void unmap(const Event&) noexcept;
+  void out_of_memory(const Event&) noexcept;
+  void warning(const char* text) noexcept;
+  void stats(const Stats&) noexcept;
+  void end(const char* reason) noexcept;  // the last record: "exit", ...
+
+  // Returns when everything recorded before has been handed to the kernel. May wait for the disk.
+  void flush_now() noexcept;
+
+  // Ends the writer thread (waits two seconds for a stuck disk, then gives the log up). From then
+  // on every record is written by its caller. For the end of the process.
+  void stop_thread() noexcept;
+
+  // In a forked child, before anything else: forgets buffer and file, which are the parent's.
+  // Takes no lock and frees nothing that another thread of the parent might have been using.
+  void abandon() noexcept;
+
+  const std::string& path() const { return path_; }  // as opened
+
+ private:
+  struct State;
+  Writer(std::string path, int fd, Warn warn);
+  void event(std::string_view kind, const Event&) noexcept;
+  void append(std::string_view line) noexcept;
+
+  std::string path_;
+  std::atomic<State*> state_;  // null once abandoned
+};
+
+}  // namespace flexlom::trace

@@ -1,0 +1,2 @@
+# Logs and the reports that must come out of them.
+TESTS += tests/golden/run

@@ -1,0 +1,144 @@
+#include "interpose/trace/summary.h"
+
+#include <catch2/catch.hpp>
+
+#include "interpose/trace/line_reader.h"
+#include "tests/tools/scratch.h"
+
+namespace {
+
+using namespace flexlom;
+using trace::LineReader;
+using trace::Summary;
+
+Summary summarize(const std::vector<std::string>& lines) {
+  Summary summary;
+  uint64_t number = 0;
+  for (const std::string& line : lines) summary.add_line(++number, line, false);
+  return summary;
+}
+
+}  // namespace
+
+TEST_CASE("peaks are per device and know their time and their host part") {
+  Summary log = summarize({
+      R"({"kind":"alloc","seq":1,"t":100,"device":0,"address":"0x1000","asked_bytes":90,"given_bytes":100})",
+      R"({"kind":"alloc","seq":2,"t":200,"device":0,"address":"0x2000","asked_bytes":50,"given_bytes":50,"extra_bytes":30})",
+      R"({"kind":"alloc","seq":3,"t":250,"device":1,"address":"0x9000","asked_bytes":7,"given_bytes":7})",
+      R"({"kind":"free","t":300,"device":0,"address":"0x1000"})",
+      R"({"kind":"alloc","seq":4,"t":400,"device":0,"address":"0x1000","asked_bytes":60,"given_bytes":60})",
+  });
+  CHECK(log.devices.at(0).in_use.most_bytes == 150);
+  CHECK(log.since_start(log.devices.at(0).in_use.most_at_ns) == 100);
+  CHECK(log.devices.at(0).host_at_peak_bytes == 30);
+  CHECK(log.devices.at(0).in_use.now_bytes == 110);
+  CHECK(log.devices.at(1).in_use.most_bytes == 7);
+  CHECK(log.live.size() == 3);
+  CHECK(log.sizes.at(50).spilled_count == 1);
+}
+
+TEST_CASE("a spill before or after its alloc counts once") {
+  for (bool before : {true, false}) {
+    std::string spill = R"({"kind":"spill","seq":1,"t":5,"device":0,"address":"0x10","extra_bytes":64})";
+    std::string alloc = R"({"kind":"alloc","seq":1,"t":5,"device":0,"address":"0x10","asked_bytes":128})";
+    Summary log = before ? summarize({spill, alloc}) : summarize({alloc, spill});
+    CHECK(log.spilled_bytes == 64);
+    CHECK(log.devices.at(0).spilled.most_bytes == 64);
+    CHECK(log.devices.at(0).host_at_peak_bytes == 64);
+    CHECK(log.live.at(0x10).host_bytes == 64);
+  }
+}
+
+TEST_CASE("frames held on device and host") {
+  Summary log = summarize({
+      R"({"kind":"map","t":1,"device":0,"address":"0x1","given_bytes":100,"note":"device"})",
+      R"({"kind":"map","t":2,"device":0,"address":"0x2","given_bytes":40,"note":"host"})",
+      R"({"kind":"unmap","t":3,"device":0,"address":"0x1","given_bytes":100,"note":"device"})",
+      R"({"kind":"map","t":4,"device":0,"address":"0x1","given_bytes":60,"note":"device"})",
+      R"({"kind":"unmap","t":5,"device":0,"address":"0x7","given_bytes":1000,"note":"host"})",
+  });
+  CHECK(log.devices.at(0).held.most_bytes == 100);
+  CHECK(log.devices.at(0).held.now_bytes == 60);
+  CHECK(log.host_held.most_bytes == 40);
+  CHECK(log.host_held.now_bytes == 0);
+}
+
+TEST_CASE("a failure knows its request even when its record does not") {
+  Summary log = summarize({
+      R"({"kind":"request","seq":5,"t":1,"device":0,"asked_bytes":999,"call":"cuMemAlloc_v2"})",
+      R"({"kind":"out_of_memory","seq":5,"t":2,"device":0,"code":2})",
+      R"({"kind":"request","seq":6,"t":3,"device":0,"asked_bytes":1,"call":"cuMemAlloc_v2"})",
+  });
+  REQUIRE(log.failures.size() == 1);
+  CHECK(log.failures[0].asked_bytes == 999);
+  CHECK(log.failures[0].call == "cuMemAlloc_v2");
+  CHECK(log.open_requests.size() == 1);
+}
+
+TEST_CASE("bad lines, cut lines and unknown kinds are counted and do no harm") {
+  Summary log;
+  log.add_line(1, "garbage", false);
+  log.add_line(2, R"({"no":"kind"})", false);
+  log.add_line(3, R"({"kind":"from the future"})", false);
+  log.add_line(4, R"({"kind":"free","address":"0x5"})", false);
+  log.add_line(5, R"({"kind":"alloc","addr)", true);
+  CHECK(log.bad_line_count == 2);
+  CHECK(log.bad_lines[0].number == 1);
+  CHECK(log.unknown_kinds == 1);
+  CHECK(log.unmatched_frees == 1);
+  CHECK(log.cut_short);
+}
+
+TEST_CASE("sums do not wrap below zero, and hostile device numbers stay few") {
+  Summary log;
+  log.add_line(1, R"({"kind":"alloc","device":0,"address":"0x1","asked_bytes":1,"extra_bytes":5})", false);
+  log.add_line(2, R"({"kind":"free","address":"0x1"})", false);
+  log.add_line(3, R"({"kind":"free","address":"0x1"})", false);
+  CHECK(log.devices.at(0).in_use.now_bytes == 0);
+  for (uint64_t i = 0; i < 5000; i++)
+    log.add_line(4, R"({"kind":"map","device":)" + std::to_string(i) + R"(,"given_bytes":1})", false);
+  CHECK(log.devices.size() <= 1024);
+  log.add_line(5, R"({"kind":"alloc","device":0,"address":"zz","asked_bytes":1})", false);
+  log.add_line(6, R"({"kind":"alloc","device":0,"address":"0x1","asked_bytes":"many"})", false);
+  log.add_line(7, R"({"kind":"map","device":0,"given_bytes":18446744073709551615})", false);
+  CHECK(log.bad_line_count == 3);
+  CHECK(log.live.empty());
+}
+
+TEST_CASE("the reader splits lines and bounds them") {
+  Scratch scratch;
+  std::string error;
+  LineReader reader;
+  REQUIRE(reader.open(scratch.write("f", "one\n\n" + std::string(3 << 20, 'x') + "\nlast"), &error));
+  CHECK(reader.next() == LineReader::Line::whole);
+  CHECK(reader.text() == "one");
+  CHECK(reader.next() == LineReader::Line::whole);
+  CHECK(reader.text().empty());
+  CHECK(reader.next() == LineReader::Line::too_long);
+  CHECK(reader.text().size() == LineReader::most_bytes);
+  CHECK(reader.next() == LineReader::Line::unended);
+  CHECK(reader.text() == "last");
+  CHECK(reader.number() == 4);
+  CHECK(reader.next() == LineReader::Line::end);
+  CHECK(reader.read_error().empty());
+}
+
+TEST_CASE("what is no log is refused with a reason") {
+  Scratch scratch;
+  std::string error;
+  Summary a, b, c, d, e;
+  CHECK_FALSE(trace::read_log(scratch / "absent", a, &error));
+  CHECK(error.find("No such file") != std::string::npos);
+  CHECK_FALSE(trace::read_log(scratch.write("empty", ""), b, &error));
+  CHECK(error.find("empty") != std::string::npos);
+  std::string noise;
+  for (int i = 0; i < 5000; i++) noise += "all work and no play\n";
+  CHECK_FALSE(trace::read_log(scratch.write("noise", noise), c, &error));
+  CHECK(error.find("not a flexlom trace log") != std::string::npos);
+  CHECK_FALSE(trace::read_log(scratch / "", d, &error));
+  CHECK(error.find("Is a directory") != std::string::npos);
+  CHECK_FALSE(trace::read_log(
+      scratch.write("new", R"({"kind":"header","format":2,"version":"9.9"})" "\n"), e, &error));
+  CHECK(error.find("format 2") != std::string::npos);
+  CHECK(error.find("9.9") != std::string::npos);
+}
