@@ -1,0 +1,262 @@
+// Executable graphs: a private copy of a graph, launched as one piece of work.
+#include <algorithm>
+#include <map>
+
+#include "tests/simcuda/capture.hpp"
+#include "tests/simcuda/event.hpp"
+#include "tests/simcuda/graph_node.hpp"
+
+namespace flexlom::sim {
+namespace {
+
+// Guarded by submit_lock. A launch keeps the graph it was given: changes go to a new copy while
+// one is running.
+struct Exec {
+  std::shared_ptr<Graph> graph;
+  uint64_t flags = 0;
+  std::shared_ptr<Completion> last;  // launches of one graph do not overlap
+};
+
+std::map<CUgraphExec, std::shared_ptr<Exec>>& live() {  // guarded by submit_lock
+  static auto* const all = new std::map<CUgraphExec, std::shared_ptr<Exec>>;
+  return *all;
+}
+Exec& exec_of(CUgraphExec handle) {
+  const auto found = live().find(handle);
+  require(found != live().end());
+  return *found->second;
+}
+
+Node& exec_node(Exec& exec, CUgraphNode original) {
+  if (exec.graph.use_count() > 1) exec.graph = exec.graph->copy(true);
+  for (const auto& node : exec.graph->nodes)
+    if (handle_of(node->original) == original) return *node;
+  fail(CUDA_ERROR_INVALID_VALUE);
+}
+
+CUresult instantiate(CUgraphExec* out, CUgraph handle, uint64_t flags) {
+  require(out);
+  std::lock_guard guard(state().submit_lock);
+  std::shared_ptr<Graph> graph = graph_of(handle);
+  require(graph->nodes.empty() || !graph->ordered().empty());
+  auto exec = std::make_shared<Exec>();
+  exec->graph = graph->copy();
+  exec->flags = flags;
+  *out = reinterpret_cast<CUgraphExec>(exec.get());
+  live()[*out] = std::move(exec);
+  return CUDA_SUCCESS;
+}
+CUresult instantiate_logged(Call&, CUgraphExec* out, CUgraph graph, CUgraphNode* error_node, char*,
+                            size_t) {
+  if (error_node) *error_node = nullptr;
+  return instantiate(out, graph, 0);
+}
+CUresult instantiate_with_flags(Call&, CUgraphExec* out, CUgraph graph, unsigned long long flags) {
+  return instantiate(out, graph, flags);
+}
+CUresult instantiate_with_params(Call&, CUgraphExec* out, CUgraph graph,
+                                 CUDA_GRAPH_INSTANTIATE_PARAMS* p) {
+  require(p);
+  p->hErrNode_out = nullptr;
+  p->result_out = CUDA_GRAPH_INSTANTIATE_ERROR;
+  const CUresult code = instantiate(out, graph, p->flags);
+  p->result_out = CUDA_GRAPH_INSTANTIATE_SUCCESS;
+  return code;
+}
+
+CUresult graph_launch(Call& c, CUgraphExec handle, CUstream stream_handle) {
+  StreamRef stream = stream_of(c, stream_handle);
+  std::lock_guard guard(state().submit_lock);
+  Exec& exec = exec_of(handle);
+  if (record_in_capture(*stream, ChildGraphTask{exec.graph})) return CUDA_SUCCESS;
+  Completions after;
+  if (exec.last && !exec.last->is_done()) after.push_back(exec.last);
+  exec.last = enqueue(*stream, [graph = exec.graph] { run_graph(*graph); }, std::move(after));
+  return CUDA_SUCCESS;
+}
+CUresult graph_upload(Call& c, CUgraphExec handle, CUstream stream) {
+  stream_of(c, stream);
+  std::lock_guard guard(state().submit_lock);
+  exec_of(handle);
+  return CUDA_SUCCESS;
+}
+CUresult exec_destroy(Call&, CUgraphExec handle) {
+  std::shared_ptr<Exec> gone;  // deleted after the lock: its memory nodes take another
+  std::lock_guard guard(state().submit_lock);
+  const auto found = live().find(handle);
+  require(found != live().end());
+  gone = std::move(found->second);
+  live().erase(found);
+  return CUDA_SUCCESS;
+}
+CUresult exec_get_flags(Call&, CUgraphExec handle, cuuint64_t* out) {
+  require(out);
+  std::lock_guard guard(state().submit_lock);
+  *out = exec_of(handle).flags;
+  return CUDA_SUCCESS;
+}
+
+CUresult change(CUgraphExec handle, CUgraphNode original, Task task) {
+  std::lock_guard guard(state().submit_lock);
+  Node& node = exec_node(exec_of(handle), original);
+  require(node.task.index() == task.index());
+  node.task = std::move(task);
+  return CUDA_SUCCESS;
+}
+CUresult exec_kernel(Call&, CUgraphExec exec, CUgraphNode node,
+                     const CUDA_KERNEL_NODE_PARAMS_v1* p) {
+  require(p);
+  return change(exec, node, task_from(widened(*p)));
+}
+CUresult exec_kernel_v2(Call&, CUgraphExec exec, CUgraphNode node,
+                        const CUDA_KERNEL_NODE_PARAMS_v2* p) {
+  require(p);
+  return change(exec, node, task_from(*p));
+}
+CUresult exec_memcpy(Call&, CUgraphExec exec, CUgraphNode node, const CUDA_MEMCPY3D* p,
+                     CUcontext) {
+  require(p);
+  return change(exec, node, task_from(*p));
+}
+CUresult exec_memset(Call&, CUgraphExec exec, CUgraphNode node, const CUDA_MEMSET_NODE_PARAMS* p,
+                     CUcontext) {
+  require(p);
+  return change(exec, node, task_from(*p));
+}
+CUresult exec_host(Call&, CUgraphExec exec, CUgraphNode node, const CUDA_HOST_NODE_PARAMS_v1* p) {
+  require(p);
+  return change(exec, node, task_from(*p));
+}
+CUresult exec_memop(Call&, CUgraphExec exec, CUgraphNode node,
+                    const CUDA_BATCH_MEM_OP_NODE_PARAMS_v1* p) {
+  require(p);
+  return change(exec, node, task_from(*p));
+}
+CUresult exec_child(Call&, CUgraphExec exec, CUgraphNode node, CUgraph child) {
+  CUgraphNodeParams p{};
+  p.type = CU_GRAPH_NODE_TYPE_GRAPH;
+  p.graph.graph = child;
+  return change(exec, node, task_from(p));
+}
+CUresult exec_event_record(Call&, CUgraphExec exec, CUgraphNode node, CUevent event) {
+  return change(exec, node, EventRecordTask{event_of(event)});
+}
+CUresult exec_event_wait(Call&, CUgraphExec exec, CUgraphNode node, CUevent event) {
+  return change(exec, node, EventWaitTask{event_of(event)});
+}
+CUresult exec_node_params(Call&, CUgraphExec exec, CUgraphNode node, CUgraphNodeParams* p) {
+  require(p && p->type != CU_GRAPH_NODE_TYPE_MEM_ALLOC);
+  return change(exec, node, task_from(*p));
+}
+
+CUresult set_enabled(Call&, CUgraphExec handle, CUgraphNode original, unsigned enabled) {
+  std::lock_guard guard(state().submit_lock);
+  Node& node = exec_node(exec_of(handle), original);
+  require(std::holds_alternative<KernelTask>(node.task) ||
+          std::holds_alternative<CopyTask>(node.task) ||
+          std::holds_alternative<MemsetTask>(node.task));
+  node.enabled = enabled != 0;
+  return CUDA_SUCCESS;
+}
+CUresult get_enabled(Call&, CUgraphExec handle, CUgraphNode original, unsigned* out) {
+  require(out);
+  std::lock_guard guard(state().submit_lock);
+  *out = exec_node(exec_of(handle), original).enabled;
+  return CUDA_SUCCESS;
+}
+
+// Same number of nodes, pairwise the same kinds and the same edges.
+CUgraphExecUpdateResult compare(const Graph& have, const Graph& want) {
+  if (have.nodes.size() != want.nodes.size()) return CU_GRAPH_EXEC_UPDATE_ERROR_TOPOLOGY_CHANGED;
+  const auto index = [](const Graph& graph, const Node* node) {
+    const auto found = std::find_if(graph.nodes.begin(), graph.nodes.end(),
+                                    [&](const auto& other) { return other.get() == node; });
+    return found - graph.nodes.begin();
+  };
+  for (size_t i = 0; i < have.nodes.size(); ++i) {
+    const Node& a = *have.nodes[i];
+    const Node& b = *want.nodes[i];
+    if (a.task.index() != b.task.index()) return CU_GRAPH_EXEC_UPDATE_ERROR_NODE_TYPE_CHANGED;
+    if (a.after.size() != b.after.size()) return CU_GRAPH_EXEC_UPDATE_ERROR_TOPOLOGY_CHANGED;
+    for (size_t e = 0; e < a.after.size(); ++e)
+      if (index(have, a.after[e]) != index(want, b.after[e]))
+        return CU_GRAPH_EXEC_UPDATE_ERROR_TOPOLOGY_CHANGED;
+  }
+  return CU_GRAPH_EXEC_UPDATE_SUCCESS;
+}
+
+CUgraphExecUpdateResult update(CUgraphExec exec_handle, CUgraph graph_handle) {
+  std::lock_guard guard(state().submit_lock);
+  Exec& exec = exec_of(exec_handle);
+  std::shared_ptr<Graph> graph = graph_of(graph_handle);
+  const CUgraphExecUpdateResult result = compare(*exec.graph, *graph);
+  if (result != CU_GRAPH_EXEC_UPDATE_SUCCESS) return result;
+  if (exec.graph.use_count() > 1) exec.graph = exec.graph->copy(true);
+  for (size_t i = 0; i < graph->nodes.size(); ++i) {
+    exec.graph->nodes[i]->task = graph->nodes[i]->task;
+    exec.graph->nodes[i]->original = graph->nodes[i].get();
+  }
+  return result;
+}
+CUresult exec_update(Call&, CUgraphExec exec, CUgraph graph, CUgraphNode* error_node,
+                     CUgraphExecUpdateResult* out) {
+  const CUgraphExecUpdateResult result = update(exec, graph);
+  if (error_node) *error_node = nullptr;
+  if (out) *out = result;
+  return result == CU_GRAPH_EXEC_UPDATE_SUCCESS ? CUDA_SUCCESS
+                                                : CUDA_ERROR_GRAPH_EXEC_UPDATE_FAILURE;
+}
+CUresult exec_update_v2(Call& c, CUgraphExec exec, CUgraph graph,
+                        CUgraphExecUpdateResultInfo* out) {
+  CUgraphExecUpdateResult result = CU_GRAPH_EXEC_UPDATE_ERROR;
+  const CUresult code = exec_update(c, exec, graph, nullptr, &result);
+  if (out) *out = {result, nullptr, nullptr};
+  return code;
+}
+
+// What graphs allocate is booked as ordinary allocations: nothing is held back to be trimmed.
+CUresult graph_mem_trim(Call&, CUdevice dev) {
+  device_at(dev);
+  return CUDA_SUCCESS;
+}
+CUresult get_graph_mem_attribute(Call&, CUdevice dev, CUgraphMem_attribute, void* out) {
+  require(out);
+  device_at(dev);
+  *static_cast<cuuint64_t*>(out) = 0;
+  return CUDA_SUCCESS;
+}
+CUresult set_graph_mem_attribute(Call&, CUdevice dev, CUgraphMem_attribute, void* value) {
+  require(value);
+  device_at(dev);
+  return CUDA_SUCCESS;
+}
+
+}  // namespace
+}  // namespace flexlom::sim
+
+using namespace flexlom::sim;
+SIM_EXPORT(cuGraphInstantiate, instantiate_logged);
+SIM_EXPORT(cuGraphInstantiate_v2, instantiate_logged);
+SIM_EXPORT(cuGraphInstantiateWithFlags, instantiate_with_flags);
+SIM_EXPORT_PTSZ(cuGraphInstantiateWithParams, instantiate_with_params);
+SIM_EXPORT_PTSZ(cuGraphLaunch, graph_launch);
+SIM_EXPORT_PTSZ(cuGraphUpload, graph_upload);
+SIM_EXPORT(cuGraphExecDestroy, exec_destroy);
+SIM_EXPORT(cuGraphExecGetFlags, exec_get_flags);
+SIM_EXPORT(cuGraphExecKernelNodeSetParams, exec_kernel);
+SIM_EXPORT(cuGraphExecKernelNodeSetParams_v2, exec_kernel_v2);
+SIM_EXPORT(cuGraphExecMemcpyNodeSetParams, exec_memcpy);
+SIM_EXPORT(cuGraphExecMemsetNodeSetParams, exec_memset);
+SIM_EXPORT(cuGraphExecHostNodeSetParams, exec_host);
+SIM_EXPORT(cuGraphExecBatchMemOpNodeSetParams, exec_memop);
+SIM_EXPORT(cuGraphExecChildGraphNodeSetParams, exec_child);
+SIM_EXPORT(cuGraphExecEventRecordNodeSetEvent, exec_event_record);
+SIM_EXPORT(cuGraphExecEventWaitNodeSetEvent, exec_event_wait);
+SIM_EXPORT(cuGraphExecNodeSetParams, exec_node_params);
+SIM_EXPORT(cuGraphNodeSetEnabled, set_enabled);
+SIM_EXPORT(cuGraphNodeGetEnabled, get_enabled);
+SIM_EXPORT(cuGraphExecUpdate, exec_update);
+SIM_EXPORT(cuGraphExecUpdate_v2, exec_update_v2);
+SIM_EXPORT(cuDeviceGraphMemTrim, graph_mem_trim);
+SIM_EXPORT(cuDeviceGetGraphMemAttribute, get_graph_mem_attribute);
+SIM_EXPORT(cuDeviceSetGraphMemAttribute, set_graph_mem_attribute);

@@ -1,0 +1,133 @@
+#include "tests/simcuda/kernels.hpp"
+
+#include <time.h>
+
+#include <algorithm>
+#include <cstdint>
+#include <cstring>
+#include <tuple>
+#include <utility>
+
+#include "tests/simcuda/raw_memory.hpp"
+#include "tests/simcuda/state.hpp"
+
+namespace flexlom::sim {
+namespace {
+
+// A parameter list laid out as the CUDA compiler does it: each at its natural alignment.
+template <class... A>
+std::vector<Param> layout() {
+  std::vector<Param> list;
+  size_t offset = 0;
+  [[maybe_unused]] const auto add = [&](size_t bytes, size_t alignment) {
+    offset = (offset + alignment - 1) / alignment * alignment;
+    list.push_back({offset, bytes});
+    offset += bytes;
+  };
+  (add(sizeof(A), alignof(A)), ...);
+  return list;
+}
+
+template <auto function>
+struct Entry;
+template <class... A, void (*function)(A...)>
+struct Entry<function> {
+  template <size_t... index>
+  static void call(const std::byte* params, std::index_sequence<index...>) {
+    static const std::vector<Param> list = layout<A...>();
+    std::tuple<A...> values{};
+    ((void)memcpy(&std::get<index>(values), params + list[index].offset, sizeof(A)), ...);
+    std::apply(function, values);
+  }
+  static void run(const std::byte* params) { call(params, std::index_sequence_for<A...>{}); }
+  static Kernel make(const char* name) {
+    Kernel kernel{name, layout<A...>(), 0, run};
+    if (!kernel.params.empty())
+      kernel.param_bytes = kernel.params.back().offset + kernel.params.back().bytes;
+    return kernel;
+  }
+};
+
+void pause_ns(long ns) {
+  const timespec t{0, ns};
+  nanosleep(&t, nullptr);
+}
+
+SIM_RAW uint32_t hash(uint32_t seed, uint64_t i) {
+  uint32_t x = seed ^ (static_cast<uint32_t>(i) * 0x9E3779B1u) ^
+               (static_cast<uint32_t>(i >> 32) * 0x85EBCA77u);
+  x ^= x >> 16;
+  x *= 0x7feb352du;
+  x ^= x >> 15;
+  x *= 0x846ca68bu;
+  x ^= x >> 16;
+  return x;
+}
+
+SIM_RAW void flex_fill(uint32_t* p, uint64_t words, uint32_t seed) {
+  for (uint64_t i = 0; i < words; ++i) p[i] = hash(seed, i);
+}
+
+SIM_RAW void flex_check(const uint32_t* p, uint64_t words, uint32_t seed, uint64_t* mismatches) {
+  uint64_t wrong = 0;
+  for (uint64_t i = 0; i < words; ++i) wrong += p[i] != hash(seed, i);
+  if (wrong) raw_atomic_add(mismatches, wrong);
+}
+
+SIM_RAW void flex_add(uint32_t* p, uint64_t words, uint32_t addend) {
+  for (uint64_t i = 0; i < words; ++i) p[i] += addend;
+}
+
+void flex_copy(uint32_t* dst, const uint32_t* src, uint64_t words) {
+  raw_copy(dst, src, words * 4);
+}
+
+SIM_RAW void flex_sum(const uint32_t* p, uint64_t words, uint64_t* total) {
+  uint64_t sum = 0;
+  for (uint64_t i = 0; i < words; ++i) sum += p[i];
+  if (sum) raw_atomic_add(total, sum);
+}
+
+SIM_RAW void flex_spin_until(volatile uint32_t* flag, uint32_t value) {
+  while (*flag != value) pause_ns(20000);
+}
+
+// A sleep, so that simulated streams do not fight over the few real processors.
+void flex_spin_ns(uint64_t ns) {
+  const uint64_t end = now_ns() + ns;
+  for (uint64_t now = now_ns(); now < end; now = now_ns())
+    pause_ns(static_cast<long>(std::min<uint64_t>(end - now, 1000000)));
+}
+
+SIM_RAW void flex_chase(uint64_t* start, uint64_t steps, uint64_t* last) {
+  uint64_t at = reinterpret_cast<uint64_t>(start);
+  for (uint64_t i = 0; i < steps; ++i) at = *reinterpret_cast<const uint64_t*>(at);
+  *last = at;
+}
+
+void flex_empty() {}
+
+}  // namespace
+
+const std::vector<Kernel>& kernels() {
+  static const auto* const all = new std::vector<Kernel>{
+      Entry<flex_fill>::make("flex_fill"),
+      Entry<flex_check>::make("flex_check"),
+      Entry<flex_add>::make("flex_add"),
+      Entry<flex_copy>::make("flex_copy"),
+      Entry<flex_sum>::make("flex_sum"),
+      Entry<flex_spin_until>::make("flex_spin_until"),
+      Entry<flex_spin_ns>::make("flex_spin_ns"),
+      Entry<flex_chase>::make("flex_chase"),
+      Entry<flex_empty>::make("flex_empty"),
+  };
+  return *all;
+}
+
+const Kernel* find_kernel(std::string_view name) {
+  for (const Kernel& kernel : kernels())
+    if (name == kernel.name) return &kernel;
+  return nullptr;
+}
+
+}  // namespace flexlom::sim

@@ -1,0 +1,41 @@
+// Memory pools of the stream-ordered allocator, and pinned host memory.
+#pragma once
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <vector>
+
+#include "tests/simcuda/memory.hpp"
+#include "tests/simcuda/task.hpp"
+
+namespace flexlom::sim {
+
+// Guarded by memory_lock. A pool keeps nothing cached: what is freed in stream order goes back to
+// the device when the stream gets there.
+struct Pool {
+  CUmemPoolProps properties{};
+  int device = 0;
+  bool is_default = false;
+  uint64_t release_threshold = 0;
+  int reuse_event = 1, reuse_opportunistic = 1, reuse_internal = 1;
+  uint64_t used_bytes = 0, used_high = 0;
+  std::vector<CUmemAccess_flags> device_access;
+  bool destroyed = false;  // freed with its last allocation
+
+  void add(size_t bytes) {
+    used_bytes += bytes;
+    used_high = std::max(used_high, used_bytes);
+  }
+  void subtract(size_t bytes) { used_bytes -= bytes; }
+};
+
+Pool* new_default_pool(int device);
+inline CUmemoryPool handle_of(Pool* pool) { return reinterpret_cast<CUmemoryPool>(pool); }
+
+// Memory for an allocation node of a graph. Throws OUT_OF_MEMORY.
+AllocTask make_alloc_task(Context& context, size_t bytes);
+
+// Unmaps pinned host memory of an allocation that is being removed. memory_lock held.
+void free_pinned(Allocation& allocation);
+
+}  // namespace flexlom::sim
