@@ -1,0 +1,22 @@
+# Programs that run on a real GPU, bare and under flexlom. They must also run on a machine with
+# another C++ library than the one that built them, so they bring their own.
+GPU_LIBS := -static-libstdc++ -static-libgcc -ldl
+
+$(eval $(call program,gpu/hold_memory,tests/gpu/hold_memory.cpp,$(GPU_LIBS)))
+$(eval $(call program,gpu/oversubscribe,tests/gpu/oversubscribe.cpp $(TESTING_KERNELS),$(GPU_LIBS)))
+GPU_PROGRAMS := $(BUILD)/gpu/hold_memory $(BUILD)/gpu/oversubscribe
+
+# cuBLAS is a large package and only this program wants it.
+CUBLAS := $(wildcard $(CUDA_HOME)/include/cublas_v2.h $(CUDA_HOME)/lib64/libcublas.so)
+ifeq ($(words $(CUBLAS)),2)
+$(eval $(call program,gpu/cublas_static,tests/gpu/cublas_static.cpp,$(GPU_LIBS) \
+  -L$(CUDA_HOME)/lib64 -lcublas -lcudart_static -lrt))
+GPU_PROGRAMS += $(BUILD)/gpu/cublas_static
+endif
+
+.PHONY: gpu-programs
+gpu-programs: $(GPU_PROGRAMS)
+ALL += $(GPU_PROGRAMS)
+
+# Whole programs, for gpu-test of tests/rules.mk.
+GPU_TESTS += tests/gpu/run
