@@ -2,9 +2,11 @@
 
 #include <dlfcn.h>
 #include <fmt/format.h>
+#include <link.h>
 #include <stdlib.h>
 #include <sys/mman.h>
 #include <unistd.h>
+#include <unwind.h>
 
 #include <algorithm>
 
@@ -82,6 +84,7 @@ CUresult Runtime::current(CUcontext* context, int* device) noexcept {
     *device = last_context.device;
     return CUDA_SUCCESS;
   }
+  if (destroyed_context_is_current()) return CUDA_ERROR_CONTEXT_IS_DESTROYED;
   CUdevice found = 0;
   const CUresult d = FLEXLOM_ORIGINAL(cuCtxGetDevice)(&found);
   if (d != CUDA_SUCCESS) return d;
@@ -90,6 +93,53 @@ CUresult Runtime::current(CUcontext* context, int* device) noexcept {
   last_context = {*context, found, generation};
   *device = found;
   return CUDA_SUCCESS;
+}
+
+namespace {
+
+// Whether one of the callers up the stack is PyTorch's allocator. The libraries it calls allocate
+// memory of their own in the same process, and take a refusal for the end.
+struct StackSearch {
+  uintptr_t begin, end;
+  int frames;
+  bool found;
+};
+
+_Unwind_Reason_Code look_at_frame(_Unwind_Context* frame, void* data) {
+  auto* search = static_cast<StackSearch*>(data);
+  const auto ip = static_cast<uintptr_t>(_Unwind_GetIP(frame));
+  search->found = ip >= search->begin && ip < search->end;
+  constexpr int kDeepest = 24;
+  return search->found || ++search->frames > kDeepest ? _URC_END_OF_STACK : _URC_NO_REASON;
+}
+
+int find_allocator(dl_phdr_info* info, size_t, void* data) {
+  const std::string_view name = info->dlpi_name != nullptr ? info->dlpi_name : "";
+  if (name.find("libc10_cuda.so") == name.npos) return 0;
+  auto* search = static_cast<StackSearch*>(data);
+  search->begin = info->dlpi_addr;
+  for (int i = 0; i < info->dlpi_phnum; ++i) {
+    const ElfW(Phdr)& segment = info->dlpi_phdr[i];
+    if (segment.p_type != PT_LOAD) continue;
+    search->end = std::max<uintptr_t>(search->end, info->dlpi_addr + segment.p_vaddr + segment.p_memsz);
+  }
+  return 1;
+}
+
+bool called_by_caching_allocator() {
+  StackSearch search{0, 0, 0, false};
+  if (dl_iterate_phdr(&find_allocator, &search) == 0) return false;
+  _Unwind_Backtrace(&look_at_frame, &search);
+  return search.found;
+}
+
+bool always() { return true; }
+
+}  // namespace
+
+bool (*Runtime::trimming_caller() const noexcept)() {
+  if (!soft_oom_.load(std::memory_order_relaxed)) return nullptr;
+  return options.soft_oom == SoftOom::on ? &always : &called_by_caching_allocator;
 }
 
 // PyTorch's allocator answers a failed allocation by freeing its cache and asking again.
@@ -104,9 +154,31 @@ void Runtime::look_for_caching_allocator() noexcept {
 }
 
 void Runtime::context_ended(CUcontext context) noexcept {
-  context_generation.fetch_add(1, std::memory_order_acq_rel);
   InsidePool inside;
+  {
+    std::lock_guard lock(mutex_);
+    ended_.push_back(context);
+    any_ended_.store(true, std::memory_order_release);
+  }
+  context_generation.fetch_add(1, std::memory_order_acq_rel);
   pool.end_context(context);
+}
+
+void Runtime::context_born(CUcontext context) noexcept {
+  InsidePool inside;
+  pool.fence().add_context(context);
+  if (!any_ended_.load(std::memory_order_acquire)) return;
+  std::lock_guard lock(mutex_);
+  if (std::erase(ended_, context) > 0) context_generation.fetch_add(1, std::memory_order_acq_rel);
+  any_ended_.store(!ended_.empty(), std::memory_order_release);
+}
+
+bool Runtime::destroyed_context_is_current() noexcept {
+  if (!any_ended_.load(std::memory_order_acquire)) return false;
+  CUcontext context = nullptr;
+  if (FLEXLOM_ORIGINAL(cuCtxGetCurrent)(&context) != CUDA_SUCCESS || context == nullptr) return false;
+  std::lock_guard lock(mutex_);
+  return std::find(ended_.begin(), ended_.end(), context) != ended_.end();
 }
 
 void Runtime::finish() noexcept {
@@ -193,12 +265,17 @@ Runtime* make_runtime() {
   return made.release();  // lives as long as the process: hooks may run until its last moment
 }
 
+void stop_threads(Runtime& r) {
+  r.exporter.stop();
+  r.pool.stop_threads();
+}
+
 void stop_threads_at_exit() {
   // Before the driver's own exit handlers, which were registered earlier: our threads must not call
   // a driver that is shutting down. The hooks go on working for the handlers that follow.
   const WipedPage* p = page.load(std::memory_order_acquire);
   if (p == nullptr) return;
-  if (Runtime* r = p->armed.load(std::memory_order_acquire)) r->pool.stop_threads();
+  if (Runtime* r = p->armed.load(std::memory_order_acquire)) stop_threads(*r);
 }
 
 }  // namespace

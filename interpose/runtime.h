@@ -8,7 +8,11 @@
 
 #include <atomic>
 #include <memory>
+#include <mutex>
+#include <vector>
 
+#include "interpose/ipc/exporter.h"
+#include "interpose/ipc/importer.h"
 #include "interpose/listener.h"
 #include "interpose/options.h"
 #include "interpose/real_driver.h"
@@ -23,11 +27,13 @@ class Runtime {
   // The current context and its device; an error exactly when cuCtxGetCurrent gives one, and
   // CUDA_ERROR_INVALID_CONTEXT when there is no current context.
   CUresult current(CUcontext* context, int* device) noexcept;
-  // A context ended: cached answers about it are void.
+  // A context ended: cached answers about it are void, and while its handle is current (before it comes
+  // to life again) calls are the driver's to answer.
   void context_ended(CUcontext context) noexcept;
-  pool::SoftOom soft_oom() const noexcept {
-    return soft_oom_.load(std::memory_order_relaxed) ? pool::SoftOom::on : pool::SoftOom::off;
-  }
+  void context_born(CUcontext context) noexcept;
+  bool destroyed_context_is_current() noexcept;
+  // For pool::Request::caller_trims: null unless a caching allocator that trims itself is loaded.
+  bool (*trimming_caller() const noexcept)();
   // Writes the last records and the summary. Once, at the end of the process.
   void finish() noexcept;
 
@@ -35,11 +41,16 @@ class Runtime {
   RealDriver driver;
   Listener listener;
   pool::Pool pool;
+  ipc::Exporter exporter{pool};
+  ipc::Importer importer{driver};
 
  private:
   void look_for_caching_allocator() noexcept;
 
   std::atomic<bool> soft_oom_{false};
+  std::mutex mutex_;                    // guards ended_
+  std::vector<CUcontext> ended_;
+  std::atomic<bool> any_ended_{false};
 };
 
 namespace detail {

@@ -64,8 +64,7 @@ DevicePool::~DevicePool() {
   munmap(static_cast<void*>(table_), table_bytes_);
 }
 
-CUresult DevicePool::allocate(const Request& request, unsigned shard_hint, SoftOom soft_oom,
-                              CUdeviceptr* out) {
+CUresult DevicePool::allocate(const Request& request, unsigned shard_hint, CUdeviceptr* out) {
   const SizeKey key = size_key(request.bytes);
   const unsigned shard = shard_hint % kShards;
   if (request.bytes > config_.address_bytes) {
@@ -80,11 +79,10 @@ CUresult DevicePool::allocate(const Request& request, unsigned shard_hint, SoftO
     if (object != nullptr) commit(s, object, request);
   }
   if (object == nullptr) {
-    CUresult error = CUDA_ERROR_OUT_OF_MEMORY;
     object = take_cached(request, key, shard);
     if (object == nullptr) object = reuse_pending(request, key, shard);
-    if (object == nullptr) object = grow(request, key, shard, soft_oom, &error);
-    if (object == nullptr) return error;
+    if (object == nullptr) object = grow(request, key, shard);
+    if (object == nullptr) return CUDA_ERROR_OUT_OF_MEMORY;
   }
   *out = object->address;
   return CUDA_SUCCESS;
@@ -108,7 +106,7 @@ void DevicePool::commit(Shard& shard, Object* object, const Request& request) {
     large_asked_.fetch_add(request.bytes, std::memory_order_relaxed);
     note_asked();
   }
-  if (request.kind == Kind::async) note_async(object->span->object_bytes, true);
+  if (request.kind == Kind::async) note_async(request.bytes, true);
   if (observer_ != nullptr) observer_->allocated(request, describe(*object));
 }
 
@@ -160,7 +158,7 @@ void DevicePool::finish_free(Shard& shard, Object* object, StreamKey stream) {
   } else {
     large_asked_.fetch_sub(object->asked_bytes, std::memory_order_relaxed);
   }
-  if (object->kind == Kind::async) note_async(object->span->object_bytes, false);
+  if (object->kind == Kind::async) note_async(object->asked_bytes, false);
   ++shard.stats.frees;
   --shard.stats.live_objects;
   object->epoch = fence_.stamp();
@@ -168,20 +166,33 @@ void DevicePool::finish_free(Shard& shard, Object* object, StreamKey stream) {
   shard.push_free(object);
 }
 
+Span* DevicePool::lock_span(CUdeviceptr address, std::unique_lock<std::mutex>* lock) const {
+  for (;;) {
+    Span* span = span_at(address);
+    if (span == nullptr) return nullptr;
+    const uint32_t shard = span->shard.load(std::memory_order_acquire);
+    std::unique_lock held(shards_[shard].mutex);
+    // Between lookup and lock the span may have been dropped, and its record used for another, perhaps at
+    // the same address but in another shard.
+    if (span_at(address) != span || span->shard.load(std::memory_order_acquire) != shard) continue;
+    *lock = std::move(held);
+    return span;
+  }
+}
+
 Object* DevicePool::live_object(Span& span, CUdeviceptr address) const {
-  // The span may have been dropped between the table lookup and the lock.
-  if (span_at(address) != &span) return nullptr;
-  Object& object = span.objects[(address - span.base) / span.object_bytes];
+  const size_t index = (address - span.base) / span.object_bytes;
+  if (index >= span.objects_total) return nullptr;  // the tail of a page that its class does not fill
+  Object& object = span.objects[index];
   return object.state == ObjectState::live ? &object : nullptr;
 }
 
 CUresult DevicePool::free(const char* call, CUdeviceptr address, StreamKey stream) {
-  Span* span = span_at(address);
-  if (span == nullptr) return CUDA_ERROR_INVALID_VALUE;
-  Shard& shard = shard_of(*span);
-  std::lock_guard lock(shard.mutex);
-  Object* object = live_object(*span, address);
+  std::unique_lock<std::mutex> lock;
+  Span* span = lock_span(address, &lock);
+  Object* object = span != nullptr ? live_object(*span, address) : nullptr;
   if (object == nullptr || object->address != address) return CUDA_ERROR_INVALID_VALUE;
+  Shard& shard = shard_of(*span);
   // Told before the block can be handed out again, so that a log never shows it twice live.
   if (observer_ != nullptr) observer_->freed(call, describe(*object), stream);
   finish_free(shard, object, stream);
@@ -206,20 +217,18 @@ AllocationInfo DevicePool::describe(const Object& object) const {
 }
 
 bool DevicePool::find(CUdeviceptr address, AllocationInfo* out) const {
-  Span* span = span_at(address);
-  if (span == nullptr) return false;
-  std::lock_guard lock(shard_of(*span).mutex);
-  const Object* object = live_object(*span, address);
+  std::unique_lock<std::mutex> lock;
+  Span* span = lock_span(address, &lock);
+  const Object* object = span != nullptr ? live_object(*span, address) : nullptr;
   if (object == nullptr || address - object->address >= object->asked_bytes) return false;
   *out = describe(*object);
   return true;
 }
 
 bool DevicePool::set_sync_memops(CUdeviceptr address, bool value) {
-  Span* span = span_at(address);
-  if (span == nullptr) return false;
-  std::lock_guard lock(shard_of(*span).mutex);
-  Object* object = live_object(*span, address);
+  std::unique_lock<std::mutex> lock;
+  Span* span = lock_span(address, &lock);
+  Object* object = span != nullptr ? live_object(*span, address) : nullptr;
   if (object == nullptr) return false;
   object->sync_memops = value;
   return true;
@@ -227,10 +236,9 @@ bool DevicePool::set_sync_memops(CUdeviceptr address, bool value) {
 
 CUresult DevicePool::pin_for_export(CUdeviceptr address, Export* out) {
   std::lock_guard device_lock(mutex_);
-  Span* span = span_at(address);
-  if (span == nullptr) return CUDA_ERROR_INVALID_VALUE;
-  std::lock_guard lock(shard_of(*span).mutex);
-  if (live_object(*span, address) == nullptr) return CUDA_ERROR_INVALID_VALUE;
+  std::unique_lock<std::mutex> lock;
+  Span* span = lock_span(address, &lock);
+  if (span == nullptr || live_object(*span, address) == nullptr) return CUDA_ERROR_INVALID_VALUE;
   if (span->spilled_bytes > 0) return CUDA_ERROR_NOT_SUPPORTED;
   span->exported = true;
   out->span_base = span->base;

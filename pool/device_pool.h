@@ -18,8 +18,6 @@ namespace flexlom::pool {
 
 inline constexpr unsigned kShards = 16;
 
-enum class SoftOom : uint8_t { off, on };
-
 struct PoolStats {
   uint64_t device_held_bytes = 0, device_peak_bytes = 0, device_budget_bytes = 0;
   uint64_t host_held_bytes = 0, host_peak_bytes = 0, host_budget_bytes = 0;
@@ -50,9 +48,9 @@ class DevicePool {
                                             const Config&, CUresult* error);
   ~DevicePool();
 
-  // `shard_hint`: any number that is stable for a thread. `soft_oom`: refuse the first request that
-  // would spill, so that a caching program trims itself, and serve its retry.
-  CUresult allocate(const Request& request, unsigned shard_hint, SoftOom soft_oom, CUdeviceptr* out);
+  // `shard_hint`: any number that is stable for a thread. A request that would spill is refused once
+  // when its caller trims its own cache then, and served when it is repeated.
+  CUresult allocate(const Request& request, unsigned shard_hint, CUdeviceptr* out);
   // INVALID_VALUE for anything that is not the base of a live allocation, as cuMemFree says.
   CUresult free(const char* call, CUdeviceptr address, StreamKey stream);
   // The live allocation that contains `address`; false when there is none.
@@ -76,6 +74,8 @@ class DevicePool {
   uint64_t trim(uint64_t keep_bytes);  // cached device frames beyond `keep_bytes` go back now
   bool wants_host_frames() const;
   void make_host_frame();  // one, outside all locks while the driver works
+  // Growth has brought the budget near: the keeper has work. True once for each time.
+  bool take_hunger() noexcept { return hungry_.load(std::memory_order_relaxed) && hungry_.exchange(false); }
 
   bool contains(CUdeviceptr a) const { return a >= base_ && a - base_ < space_.bytes(); }
   CUdeviceptr base() const { return base_; }
@@ -94,7 +94,8 @@ class DevicePool {
 
   Object* take_cached(const Request&, SizeKey key, unsigned shard);
   Object* reuse_pending(const Request&, SizeKey key, unsigned shard);
-  Object* grow(const Request&, SizeKey key, unsigned shard, SoftOom, CUresult* error);
+  Object* grow(const Request&, SizeKey key, unsigned shard);
+  Object* grow_now(const Request&, SizeKey key, unsigned shard, bool fits);
   void commit(Shard& shard, Object* object, const Request& request);
   void finish_free(Shard& shard, Object* object, StreamKey stream);
 
@@ -102,13 +103,14 @@ class DevicePool {
   Span* new_span(SizeKey key, unsigned shard);
   CUresult back(Span& span, bool allow_host);
   CUresult back_page(Span& span, uint32_t granule, unsigned order, bool allow_host);
-  void unback(Span& span);
+  bool unback(Span& span);
   void drop_span(Span* span);
   void publish(Span& span, Span* value);
   bool fits_device(uint32_t granules);
   uint64_t reclaim(uint64_t want_bytes, uint64_t before_tick);
   uint64_t newest_pending_epoch();
-  bool refuse_softly(const Request&, SoftOom);
+  bool hungry() const;
+  bool refuse_once(const Request&);
   void report_oom(const Request&, bool soft);
   void note_asked();
   void note_async(uint64_t bytes, bool allocated);
@@ -119,6 +121,8 @@ class DevicePool {
   Span* span_at(CUdeviceptr address) const {
     return table_[(address - base_) >> kGranuleShift].load(std::memory_order_acquire);
   }
+  // The span at an address with its shard locked; null and no lock when there is none.
+  Span* lock_span(CUdeviceptr address, std::unique_lock<std::mutex>* lock) const;
   Object* live_object(Span& span, CUdeviceptr address) const;  // its shard locked
   AllocationInfo describe(const Object& object) const;         // its shard locked
 
@@ -142,7 +146,8 @@ class DevicePool {
   std::vector<std::unique_ptr<Span>> all_spans_;
   std::vector<Span*> spare_spans_;
   uint64_t spilled_total_ = 0, ooms_ = 0, tick_ = 0;
-  uint64_t soft_refused_bytes_ = 0;  // the request refused softly last; its retry spills
+  uint64_t refused_bytes_ = 0;  // the request refused once last; its repetition spills
+  std::atomic<bool> hungry_{false};
   std::atomic<uint64_t> large_asked_{0};
   std::atomic<uint64_t> asked_peak_{0};
   // Stream-ordered allocations: what is used, and whole granules of it as "reserved".

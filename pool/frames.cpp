@@ -41,8 +41,10 @@ uint64_t Frames::release_spare(Where where, uint64_t want_bytes) {
   for (unsigned order = kPageOrders; order-- > 0 && released < want_bytes;) {
     Handles& kept = spare(where)[order];
     while (!kept.empty() && released < want_bytes) {
-      driver_.release(kept.back());
+      const bool gone = driver_.release(kept.back()) == CUDA_SUCCESS;
       kept.pop_back();
+      // What the driver did not take back is still held, though nobody can use it any more.
+      if (!gone) continue;
       budget(where).give(page_bytes(order));
       released += page_bytes(order);
     }

@@ -18,6 +18,8 @@ constexpr uint64_t kShortWait_ns = 100'000'000;
 // Growing instead of waiting is fine while this little is pending behind running work.
 constexpr uint32_t kPendingBlocks = 4;
 constexpr uint64_t kPendingBytes = 64u << 20;
+// Host frames made ahead: enough to hide the making of the next ones (2 to 5 GB/s).
+constexpr uint64_t kHostAhead_bytes = 512u << 20;
 
 }  // namespace
 
@@ -57,53 +59,58 @@ Object* DevicePool::reuse_pending(const Request& request, SizeKey key, unsigned 
   return object;
 }
 
-Object* DevicePool::grow(const Request& request, SizeKey key, unsigned shard, SoftOom soft_oom,
-                         CUresult* error) {
+Object* DevicePool::grow(const Request& request, SizeKey key, unsigned shard) {
   const uint32_t granules = key.small ? 1 : key.value;
-  for (bool waited = false;; waited = true) {
+  bool waited = false;      // for freed memory that running work still uses
+  bool asked_caller = request.caller_trims == nullptr;
+  bool caller_trims = false;
+  for (;;) {
     uint64_t epoch = 0;
     {
       std::lock_guard lock(mutex_);
       if (!fits_device(granules)) reclaim(uint64_t{granules} << kGranuleShift, ~uint64_t{0});
       const bool fits = fits_device(granules);
       if (!fits && !waited) epoch = newest_pending_epoch();
-      if (epoch == 0) {
-        if (!fits) {
-          if (!key.small) {
-            for (Shard& s : shards_) {
-              std::lock_guard shard_lock(s.mutex);
-              if (Object* object = s.pop_spilled(key.value, fence_)) {
-                commit(s, object, request);
-                return object;
-              }
-            }
-          }
-          if (frames_.can_spill() && refuse_softly(request, soft_oom)) {
-            *error = CUDA_ERROR_OUT_OF_MEMORY;
-            return nullptr;
-          }
-        }
-        Span* span = new_span(key, shard);
-        if (span == nullptr) {
-          ++ooms_;
-          report_oom(request, false);
-          *error = CUDA_ERROR_OUT_OF_MEMORY;
-          return nullptr;
-        }
-        Shard& s = shards_[shard];
-        std::lock_guard shard_lock(s.mutex);
-        // Lowest address first: the list is last in, first out.
-        for (uint32_t i = span->objects_total; i-- > 1;) s.push_fresh(&span->objects[i]);
-        Object* object = &span->objects[0];
-        span->objects_used = 1;
+      if (!fits && caller_trims && frames_.can_spill() && refuse_once(request)) return nullptr;
+      if (fits || (epoch == 0 && asked_caller)) return grow_now(request, key, shard, fits);
+    }
+    // No lock is held here: waiting for work and walking the caller's stack may both take their time.
+    if (epoch != 0) {
+      fence_.wait(epoch, kShortWait_ns);
+      if (Object* object = take_cached(request, key, shard)) return object;
+      waited = true;
+    } else {
+      caller_trims = request.caller_trims();
+      asked_caller = true;
+    }
+  }
+}
+
+// The device mutex is held.
+Object* DevicePool::grow_now(const Request& request, SizeKey key, unsigned shard, bool fits) {
+  if (!fits && !key.small) {
+    for (Shard& s : shards_) {
+      std::lock_guard shard_lock(s.mutex);
+      if (Object* object = s.pop_spilled(key.value, fence_)) {
         commit(s, object, request);
         return object;
       }
     }
-    // Freed memory is still in use by running work: give it a moment, without any lock.
-    fence_.wait(epoch, kShortWait_ns);
-    if (Object* object = take_cached(request, key, shard)) return object;
   }
+  Span* span = new_span(key, shard);
+  if (span == nullptr) {
+    ++ooms_;
+    report_oom(request, false);
+    return nullptr;
+  }
+  if (hungry()) hungry_.store(true, std::memory_order_relaxed);
+  Shard& s = shards_[shard];
+  std::lock_guard shard_lock(s.mutex);
+  // Lowest address first: the list is last in, first out.
+  for (uint32_t i = span->objects_total; i-- > 1;) s.push_fresh(&span->objects[i]);
+  span->objects_used = 1;
+  commit(s, &span->objects[0], request);
+  return &span->objects[0];
 }
 
 bool DevicePool::fits_device(uint32_t granules) {
@@ -135,8 +142,7 @@ Span* DevicePool::new_span(SizeKey key, unsigned shard) {
   span->spilled_bytes = 0;
   span->pages.clear();
   if (back(*span, true) != CUDA_SUCCESS) {
-    unback(*span);
-    space_.give(first, granules);
+    if (unback(*span)) space_.give(first, granules);
     return nullptr;
   }
   spare_spans_.pop_back();
@@ -191,7 +197,8 @@ CUresult DevicePool::back_page(Span& span, uint32_t granule, unsigned order, boo
   for (int device : access_) {
     r = driver_.set_access(address, bytes, device);
     if (r == CUDA_SUCCESS) continue;
-    if (driver_.unmap(address, bytes) == CUDA_SUCCESS) frames_.put(page.where, order, page.frame);
+    // Known to the span, so that undoing it either unmaps the page or gives up its address.
+    span.pages.push_back(page);
     return r;
   }
   span.pages.push_back(page);
@@ -200,13 +207,15 @@ CUresult DevicePool::back_page(Span& span, uint32_t granule, unsigned order, boo
   return CUDA_SUCCESS;
 }
 
-void DevicePool::unback(Span& span) {
+// False when a page stayed mapped: its frame is still held, and its addresses must never be used again.
+bool DevicePool::unback(Span& span) {
+  bool clean = true;
   for (const Page& page : span.pages) {
     const CUdeviceptr address = span.base + (CUdeviceptr{page.granule} << kGranuleShift);
     const size_t bytes = page_bytes(page.order);
     if (driver_.unmap(address, bytes) != CUDA_SUCCESS) {
-      // The frame stays counted as held: that is the truth, and nobody gets its address again.
       if (observer_ != nullptr) observer_->warned("a page could not be unmapped; its memory is lost");
+      clean = false;
       continue;
     }
     frames_.put(page.where, page.order, page.frame);
@@ -214,11 +223,11 @@ void DevicePool::unback(Span& span) {
   }
   span.pages.clear();
   span.spilled_bytes = 0;
+  return clean;
 }
 
 void DevicePool::drop_span(Span* span) {
-  unback(*span);
-  space_.give(span->first, span->count);
+  if (unback(*span)) space_.give(span->first, span->count);
   spans_.erase(span);
   spare_spans_.push_back(span);
 }
@@ -257,15 +266,11 @@ uint64_t DevicePool::newest_pending_epoch() {
   return newest;
 }
 
-bool DevicePool::refuse_softly(const Request& request, SoftOom soft_oom) {
-  if (soft_oom == SoftOom::off) return false;
-  if (soft_refused_bytes_ == request.bytes) {
-    soft_refused_bytes_ = 0;
-    return false;
-  }
-  soft_refused_bytes_ = request.bytes;
-  report_oom(request, true);
-  return true;
+bool DevicePool::refuse_once(const Request& request) {
+  const bool again = refused_bytes_ == request.bytes;
+  refused_bytes_ = again ? 0 : request.bytes;
+  if (!again) report_oom(request, true);
+  return !again;
 }
 
 void DevicePool::report_oom(const Request& request, bool soft) {
@@ -316,10 +321,14 @@ uint64_t DevicePool::trim(uint64_t keep_bytes) {
 
 bool DevicePool::wants_host_frames() const {
   std::lock_guard lock(mutex_);
-  if (!frames_.can_spill()) return false;
+  return hungry();
+}
+
+// The device budget is nearly used and fewer host frames are ready than spilling would soon need.
+bool DevicePool::hungry() const {
   const uint64_t limit = device_budget_.limit();
-  if (device_budget_.held() < limit - limit / 8) return false;
-  const uint64_t ahead = std::min<uint64_t>(512u << 20, host_budget_.limit() / 8);
+  if (!frames_.can_spill() || device_budget_.held() < limit - limit / 8) return false;
+  const uint64_t ahead = std::min({kHostAhead_bytes, host_budget_.limit() / 8, limit / 4});
   return frames_.spare_bytes(Where::host) + page_bytes(kMaxPageOrder) <= ahead &&
          host_budget_.room() >= page_bytes(kMaxPageOrder);
 }

@@ -14,8 +14,8 @@ constexpr uint64_t kShortestPeriod_ms = 20;
 constexpr uint64_t kDefaultPeriod_ms = 250;
 }  // namespace
 
-Keeper::Keeper(std::function<void(uint64_t)> work, int64_t idle_ms)
-    : work_(std::move(work)), ticks_(idle_ms < 0 ? ~uint64_t{0} : kTicks),
+Keeper::Keeper(std::function<void(uint64_t)> sweep, std::function<void()> ahead, int64_t idle_ms)
+    : sweep_(std::move(sweep)), ahead_(std::move(ahead)), ticks_(idle_ms < 0 ? ~uint64_t{0} : kTicks),
       period_ms_(idle_ms < 0 ? kDefaultPeriod_ms
                              : std::clamp<uint64_t>(static_cast<uint64_t>(idle_ms) / kTicks,
                                                     kShortestPeriod_ms, kDefaultPeriod_ms * 8)) {}
@@ -43,6 +43,14 @@ void Keeper::stop() noexcept {
   pthread_join(thread_, nullptr);
 }
 
+void Keeper::nudge() noexcept {
+  {
+    std::lock_guard lock(mutex_);
+    nudged_ = true;
+  }
+  wake_.notify_one();
+}
+
 void* Keeper::run(void* self) {
   static_cast<Keeper*>(self)->loop();
   return nullptr;
@@ -51,11 +59,14 @@ void* Keeper::run(void* self) {
 void Keeper::loop() {
   std::unique_lock lock(mutex_);
   while (!stopping()) {
-    wake_.wait_for(lock, std::chrono::milliseconds(period_ms_));
+    const bool nudged =
+        wake_.wait_for(lock, std::chrono::milliseconds(period_ms_), [&] { return nudged_ || stopping(); });
+    nudged_ = false;
     if (stopping()) break;
     lock.unlock();
     try {
-      work_(ticks_);
+      if (!nudged) sweep_(ticks_);
+      ahead_();
     } catch (...) {
       // Out of host memory: what was to be done ahead is done when it is needed.
     }

@@ -15,13 +15,14 @@ namespace flexlom::pool {
 
 class Keeper {
  public:
-  // `work(ticks)` runs once per period; `ticks` periods make up `idle_ms`. idle_ms < 0: idle memory
-  // is kept for good, and the period serves the host frames only.
-  Keeper(std::function<void(uint64_t)> work, int64_t idle_ms);
+  // `sweep(ticks)` runs once per period; `ticks` periods make up `idle_ms`. idle_ms < 0: idle memory
+  // is kept for good. `ahead()` runs after every sweep and after every nudge.
+  Keeper(std::function<void(uint64_t)> sweep, std::function<void()> ahead, int64_t idle_ms);
   ~Keeper() { stop(); }
 
   void start() noexcept;
   void stop() noexcept;  // joins; safe to call twice and before start()
+  void nudge() noexcept;  // work now instead of at the end of the period
   bool idle() const noexcept { return !started_.load(std::memory_order_relaxed); }
   bool stopping() const noexcept { return stop_.load(std::memory_order_relaxed); }
 
@@ -29,12 +30,14 @@ class Keeper {
   static void* run(void* self);
   void loop();
 
-  const std::function<void(uint64_t)> work_;
+  const std::function<void(uint64_t)> sweep_;
+  const std::function<void()> ahead_;
   const uint64_t ticks_;
   const uint64_t period_ms_;
   std::atomic<bool> started_{false};
   std::atomic<bool> stop_{false};
   bool running_ = false;  // guarded by mutex_
+  bool nudged_ = false;   // guarded by mutex_
   pthread_t thread_{};
   std::mutex mutex_;
   std::condition_variable wake_;

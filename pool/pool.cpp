@@ -7,7 +7,7 @@ namespace flexlom::pool {
 Pool::Pool(Driver& driver, std::atomic<uint32_t>& work_submitted, Observer* observer,
            const PoolConfig& config)
     : driver_(driver), observer_(observer), config_(config), fence_(driver, work_submitted),
-      host_budget_(config.host_budget_bytes), keeper_([this](uint64_t ticks) { keep(ticks); },
+      host_budget_(config.host_budget_bytes), keeper_([this](uint64_t ticks) { sweep(ticks); }, [this] { make_host_frames(); },
                                                       config.idle_trim_ms) {}
 
 Pool::~Pool() { keeper_.stop(); }
@@ -69,13 +69,13 @@ DevicePool* Pool::open_device(int ordinal) {
   return raw;
 }
 
-CUresult Pool::allocate(const Request& request, unsigned shard_hint, SoftOom soft_oom,
-                        CUdeviceptr* out) noexcept {
+CUresult Pool::allocate(const Request& request, unsigned shard_hint, CUdeviceptr* out) noexcept {
   DevicePool* pool = device(request.device);
   if (pool == nullptr) return CUDA_ERROR_NOT_SUPPORTED;
   try {
-    const CUresult r = pool->allocate(request, shard_hint, soft_oom, out);
+    const CUresult r = pool->allocate(request, shard_hint, out);
     if (keeper_.idle()) keeper_.start();
+    if (pool->take_hunger()) keeper_.nudge();
     return r;
   } catch (...) {
     return CUDA_ERROR_OUT_OF_MEMORY;
@@ -106,9 +106,12 @@ void Pool::forget_stream(StreamKey stream) noexcept {
   each_device([&](DevicePool& p) { p.forget_stream(stream); });
 }
 
-void Pool::keep(uint64_t ticks_idle) {
+void Pool::sweep(uint64_t ticks_idle) {
+  each_device([&](DevicePool& p) { p.sweep(ticks_idle); });
+}
+
+void Pool::make_host_frames() {
   each_device([&](DevicePool& p) {
-    p.sweep(ticks_idle);
     while (!keeper_.stopping() && p.wants_host_frames()) {
       const uint64_t before = host_budget_.held();
       p.make_host_frame();

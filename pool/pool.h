@@ -43,7 +43,7 @@ class Pool {
     return p != nullptr && p->contains(address) ? p : nullptr;
   }
 
-  CUresult allocate(const Request& request, unsigned shard_hint, SoftOom soft_oom, CUdeviceptr* out) noexcept;
+  CUresult allocate(const Request& request, unsigned shard_hint, CUdeviceptr* out) noexcept;
   CUresult free(const char* call, CUdeviceptr address, StreamKey stream) noexcept;
   bool find(CUdeviceptr address, AllocationInfo* out) const noexcept;
 
@@ -65,7 +65,8 @@ class Pool {
   static constexpr unsigned kRegions = 64;
 
   DevicePool* open_device(int ordinal);
-  void keep(uint64_t ticks_idle);
+  void sweep(uint64_t ticks_idle);
+  void make_host_frames();
 
   Driver& driver_;
   Observer* const observer_;

@@ -42,6 +42,9 @@ struct Request {
   Kind kind = Kind::malloc_;
   StreamKey stream = 0;
   CUmemoryPool mem_pool = nullptr;
+  // Whether the caller answers a failed allocation by freeing memory it caches and asking again; asked
+  // only before the first page would spill, with no lock held. Null: it does not.
+  bool (*caller_trims)() = nullptr;
 };
 
 // What is known of one live allocation; a copy, valid as of the call that returned it.

@@ -2,6 +2,7 @@
 // behaviour of its own the function in hooks/. Nothing is written by hand here.
 #include "interpose/doors/gate.h"
 #include "interpose/doors/originals.h"
+#include "interpose/doors/ranges.h"
 #include "interpose/hooks/own.h"
 
 namespace flexlom::doors {
@@ -16,8 +17,10 @@ struct GateDoor<E, CUresult (*)(A...)> {
   static CUresult call(A... a) {
     const auto real = original_as<CUresult (*)(A...)>(E);
     if (real == nullptr) [[unlikely]] return CUDA_ERROR_NOT_SUPPORTED;
-    const CUresult r = real(a...);
+    // Counted first: "passed the gate" includes what the driver or we refuse.
     count(E);
+    if (!arguments_valid(a...)) [[unlikely]] return CUDA_ERROR_INVALID_VALUE;
+    const CUresult r = real(a...);
     note_submission();
     return r;
   }

@@ -59,12 +59,18 @@ CUresult allocate(Runtime& rt, const char* call, pool::Kind kind, size_t bytes, 
   request.call = call;
   request.bytes = bytes;
   request.kind = kind;
+  request.caller_trims = rt.trimming_caller();
+  // A context that a kernel broke answers everything with the error that broke it.
+  if (rt.pool.fence().context_broken()) [[unlikely]] return CUDA_ERROR_NOT_SUPPORTED;
   InsidePool inside;
   if (rt.pool.device(request.device) == nullptr) return CUDA_ERROR_NOT_SUPPORTED;
   if (late_count.load(std::memory_order_relaxed) != 0) do_late_frees(rt);
   if (rt.listener.tracing()) rt.listener.request(request);
-  r = rt.pool.allocate(request, doors::slot(), rt.soft_oom(), out);
-  if (r != CUDA_SUCCESS) rt.listener.explain_last_oom();
+  r = rt.pool.allocate(request, doors::slot(), out);
+  if (r != CUDA_SUCCESS) {
+    *out = 0;
+    rt.listener.explain_last_oom();
+  }
   return r;
 }
 
@@ -89,6 +95,7 @@ CUresult cuMemAllocPitch_v2(CUdeviceptr* out, size_t* pitch, size_t width, size_
   if (rt != nullptr && plain) {
     const size_t row = (width + kPitchUnit - 1) / kPitchUnit * kPitchUnit;
     size_t bytes = 0;
+    // A product that overflows is an invalid value to the driver, which is left to say so.
     if (row >= width && !__builtin_mul_overflow(row, height, &bytes)) {
       const CUresult r = allocate(*rt, "cuMemAllocPitch_v2", pool::Kind::pitch, bytes, out);
       if (r == CUDA_SUCCESS) *pitch = row;
@@ -106,11 +113,8 @@ CUresult cuMemFree_v2(CUdeviceptr p) {
     return FORWARD(cuMemFree_v2, p);
   }
   if (rt->pool.owner(p) == nullptr) return FORWARD(cuMemFree_v2, p);
-  CUcontext context = nullptr;
-  int device = 0;
-  CUresult r = rt->current(&context, &device);
-  if (r != CUDA_SUCCESS) return r;
-  r = refused_by_capture(*rt);
+  // The driver frees without a current context, but not with one that was destroyed.
+  CUresult r = rt->destroyed_context_is_current() ? FORWARD(cuMemFree_v2, p) : refused_by_capture(*rt);
   if (r != CUDA_SUCCESS) return r;
   InsidePool inside;
   return rt->pool.free("cuMemFree_v2", p, 0);

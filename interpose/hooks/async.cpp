@@ -28,6 +28,16 @@ bool capturing(Runtime& rt, CUstream stream, bool per_thread) {
   return r != CUDA_SUCCESS || status != CU_STREAM_CAPTURE_STATUS_NONE;
 }
 
+// A bogus stream is the driver's to refuse.
+bool stream_exists(CUstream stream, bool per_thread) {
+  if (stream == nullptr) return true;
+  unsigned int flags = 0;
+  const CUresult r = per_thread
+                         ? FORWARD_TWIN(Entry::cuStreamGetFlags_ptsz, cuStreamGetFlags, stream, &flags)
+                         : FORWARD(cuStreamGetFlags, stream, &flags);
+  return r == CUDA_SUCCESS;
+}
+
 // The pool an allocation without one comes from: the device's current pool.
 CUmemoryPool current_pool(int device) {
   CUmemoryPool pool = nullptr;
@@ -49,21 +59,22 @@ CUresult allocate(Runtime* rt, const char* call, CUdeviceptr* out, size_t bytes,
   request.mem_pool = from != nullptr ? from : current_pool(request.device);
   // Pools made by the program may be exported or lie elsewhere: the driver keeps those.
   if (standard == nullptr || request.mem_pool != standard) return CUDA_ERROR_NOT_SUPPORTED;
-  // A bogus stream is the driver's to refuse.
-  unsigned int flags = 0;
-  const CUresult known = per_thread
-                             ? FORWARD_TWIN(Entry::cuStreamGetFlags_ptsz, cuStreamGetFlags, stream, &flags)
-                             : FORWARD(cuStreamGetFlags, stream, &flags);
-  if (known != CUDA_SUCCESS) return CUDA_ERROR_NOT_SUPPORTED;
+  if (!stream_exists(stream, per_thread) || rt->pool.fence().context_broken()) return CUDA_ERROR_NOT_SUPPORTED;
+  const CUresult refused = refused_by_capture(*rt);
+  if (refused != CUDA_SUCCESS) return refused;
   request.call = call;
   request.bytes = bytes;
   request.kind = pool::Kind::async;
+  request.caller_trims = rt->trimming_caller();
   request.stream = stream_key(stream, per_thread);
   InsidePool inside;
   if (rt->pool.device(request.device) == nullptr) return CUDA_ERROR_NOT_SUPPORTED;
   if (rt->listener.tracing()) rt->listener.request(request);
-  const CUresult r = rt->pool.allocate(request, doors::slot(), rt->soft_oom(), out);
-  if (r != CUDA_SUCCESS) rt->listener.explain_last_oom();
+  const CUresult r = rt->pool.allocate(request, doors::slot(), out);
+  if (r != CUDA_SUCCESS) {
+    *out = 0;
+    rt->listener.explain_last_oom();
+  }
   return r;
 }
 
@@ -74,7 +85,10 @@ CUresult release(Runtime* rt, const char* call, CUdeviceptr p, CUstream stream, 
   int device = 0;
   const CUresult r = rt->current(&context, &device);
   if (r != CUDA_SUCCESS) return r;
+  if (!stream_exists(stream, per_thread)) return CUDA_ERROR_INVALID_HANDLE;
   if (capturing(*rt, stream, per_thread)) return CUDA_ERROR_INVALID_VALUE;
+  const CUresult refused = refused_by_capture(*rt);
+  if (refused != CUDA_SUCCESS) return refused;
   InsidePool inside;
   return rt->pool.free(call, p, stream_key(stream, per_thread));
 }

@@ -24,15 +24,22 @@ bool primary_active(int device) {
 
 void born(Runtime* rt, CUresult r, CUcontext* context) {
   if (rt != nullptr && r == CUDA_SUCCESS && context != nullptr && *context != nullptr) {
-    rt->pool.fence().add_context(*context);
+    rt->context_born(*context);
   }
 }
 
+// Our events go first: a context with events left is kept half alive by the driver.
 template <class Real>
 CUresult destroy(Entry entry, CUcontext context, Real real) {
   Runtime* rt = enter(entry);
+  const bool known = rt != nullptr && context != nullptr && rt->pool.fence().destroy_events(context);
   const CUresult r = real();
-  if (rt != nullptr && r == CUDA_SUCCESS && context != nullptr) rt->context_ended(context);
+  if (!known) return r;
+  if (r == CUDA_SUCCESS) {
+    rt->context_ended(context);
+  } else {
+    rt->pool.fence().add_context(context);
+  }
   return r;
 }
 
@@ -60,12 +67,18 @@ CUresult synchronize(Entry entry, CUcontext given, Real real) {
 template <class Real>
 CUresult destroy_stream(Entry entry, CUstream stream, Real real) {
   Runtime* rt = enter(entry);
+  if (rt == nullptr) return real();
   // Before: once destroyed, the handle may at once be another stream's.
-  if (rt != nullptr) {
+  {
     InsidePool inside;
     rt->pool.forget_stream(stream_key(stream, false));
   }
-  return real();
+  CUstreamCaptureStatus status = CU_STREAM_CAPTURE_STATUS_NONE;
+  if (rt->pool.fence().capture_open()) FORWARD(cuStreamIsCapturing, stream, &status);
+  const CUresult r = real();
+  // A capture that is destroyed with its stream has no end call.
+  if (r == CUDA_SUCCESS && status != CU_STREAM_CAPTURE_STATUS_NONE) rt->pool.fence().capture_closed();
+  return r;
 }
 
 }  // namespace

@@ -1,22 +1,63 @@
+// Legacy CUDA IPC: pool memory through our own exporter and importer, everything else by the driver.
 #include "interpose/hooks/common.h"
 
-namespace flexlom::own {
+namespace flexlom {
+
+namespace {
+
+// NOT_SUPPORTED: not a handle of ours.
+CUresult open(Entry entry, CUdeviceptr* p, const CUipcMemHandle& opaque, unsigned int flags) {
+  Runtime* rt = enter(entry);
+  ipc::Handle handle;
+  std::memcpy(&handle, &opaque, sizeof handle);
+  if (rt == nullptr || p == nullptr || std::memcmp(handle.magic, ipc::kMagic, sizeof ipc::kMagic) != 0) {
+    return CUDA_ERROR_NOT_SUPPORTED;
+  }
+  if (flags != CU_IPC_MEM_LAZY_ENABLE_PEER_ACCESS) return CUDA_ERROR_INVALID_VALUE;
+  CUcontext context = nullptr;
+  int device = 0;
+  const CUresult r = rt->current(&context, &device);
+  if (r != CUDA_SUCCESS) return r;
+  // As the driver says when a process opens its own handle.
+  if (rt->exporter.is_ours(handle)) return CUDA_ERROR_INVALID_CONTEXT;
+  InsidePool inside;
+  return rt->importer.open(handle, device, p);
+}
+
+}  // namespace
+
+namespace own {
 
 CUresult cuIpcGetMemHandle(CUipcMemHandle* handle, CUdeviceptr p) {
-  doors::count(Entry::cuIpcGetMemHandle);
-  return FORWARD(cuIpcGetMemHandle, handle, p);
+  Runtime* rt = enter(Entry::cuIpcGetMemHandle);
+  if (rt == nullptr || handle == nullptr || rt->pool.owner(p) == nullptr) return FORWARD(cuIpcGetMemHandle, handle, p);
+  InsidePool inside;
+  const CUresult r = rt->exporter.get_handle(p, handle);
+  if (r == CUDA_ERROR_MAP_FAILED) {
+    rt->listener.warned("cuIpcGetMemHandle refused: part of the allocation lies in host memory, which cannot be shared");
+  }
+  return r;
 }
+
 CUresult cuIpcOpenMemHandle(CUdeviceptr* p, CUipcMemHandle handle, unsigned int flags) {
-  doors::count(Entry::cuIpcOpenMemHandle);
-  return FORWARD(cuIpcOpenMemHandle, p, handle, flags);
+  const CUresult r = open(Entry::cuIpcOpenMemHandle, p, handle, flags);
+  return r != CUDA_ERROR_NOT_SUPPORTED ? r : FORWARD(cuIpcOpenMemHandle, p, handle, flags);
 }
+
 CUresult cuIpcOpenMemHandle_v2(CUdeviceptr* p, CUipcMemHandle handle, unsigned int flags) {
-  doors::count(Entry::cuIpcOpenMemHandle_v2);
-  return FORWARD(cuIpcOpenMemHandle_v2, p, handle, flags);
+  const CUresult r = open(Entry::cuIpcOpenMemHandle_v2, p, handle, flags);
+  return r != CUDA_ERROR_NOT_SUPPORTED ? r : FORWARD(cuIpcOpenMemHandle_v2, p, handle, flags);
 }
+
 CUresult cuIpcCloseMemHandle(CUdeviceptr p) {
-  doors::count(Entry::cuIpcCloseMemHandle);
+  Runtime* rt = enter(Entry::cuIpcCloseMemHandle);
+  if (rt != nullptr) {
+    InsidePool inside;
+    const CUresult r = rt->importer.close(p);
+    if (r != CUDA_ERROR_NOT_FOUND) return r;
+  }
   return FORWARD(cuIpcCloseMemHandle, p);
 }
 
-}  // namespace flexlom::own
+}  // namespace own
+}  // namespace flexlom

@@ -27,17 +27,23 @@ CUresult give(void* data, T value) {
   return CUDA_SUCCESS;
 }
 
-// The page the driver would report as this allocation's mapping: at least 2 MiB, and all of it.
-size_t mapping_bytes(const AllocationInfo& a) { return (a.asked_bytes + pool::kGranule - 1) & ~(pool::kGranule - 1); }
+// The mapping that the driver would report: whole granules around the allocation.
+CUdeviceptr mapping_base(const AllocationInfo& a) { return a.base & ~CUdeviceptr{pool::kGranule - 1}; }
+CUdeviceptr mapping_end(const AllocationInfo& a) {
+  return (a.base + a.asked_bytes + pool::kGranule - 1) & ~CUdeviceptr{pool::kGranule - 1};
+}
 
 // One attribute of a live allocation, as the driver answers it for cuMemAlloc memory (Kind::async: for
 // memory of the default pool). `data` is large enough for the attribute's documented type.
-CUresult answer(void* data, CUpointer_attribute attribute_id, CUdeviceptr p, const AllocationInfo& a) {
+CUresult answer(void* data, CUpointer_attribute attribute_id, CUdeviceptr p, const AllocationInfo& a,
+                bool context_current) {
   const bool async = a.kind == Kind::async;
   switch (attribute_id) {
     case CU_POINTER_ATTRIBUTE_CONTEXT: return give<CUcontext>(data, async ? nullptr : a.context);
     case CU_POINTER_ATTRIBUTE_MEMORY_TYPE: return give<unsigned int>(data, CU_MEMORYTYPE_DEVICE);
-    case CU_POINTER_ATTRIBUTE_DEVICE_POINTER: return give<CUdeviceptr>(data, p);
+    case CU_POINTER_ATTRIBUTE_DEVICE_POINTER:
+      give<CUdeviceptr>(data, context_current ? p : 0);
+      return context_current ? CUDA_SUCCESS : CUDA_ERROR_INVALID_CONTEXT;
     case CU_POINTER_ATTRIBUTE_HOST_POINTER:
       give<void*>(data, nullptr);
       return CUDA_ERROR_INVALID_VALUE;
@@ -59,20 +65,25 @@ CUresult answer(void* data, CUpointer_attribute attribute_id, CUdeviceptr p, con
       return give<unsigned int>(
           data, !async && attribute(a.device, CU_DEVICE_ATTRIBUTE_GPU_DIRECT_RDMA_SUPPORTED) != 0 ? 1 : 0);
     case CU_POINTER_ATTRIBUTE_ACCESS_FLAGS:
-      return give<unsigned int>(data, CU_POINTER_ATTRIBUTE_ACCESS_FLAG_READWRITE);
+      return give<unsigned int>(data, context_current ? CU_POINTER_ATTRIBUTE_ACCESS_FLAG_READWRITE : 0);
     case CU_POINTER_ATTRIBUTE_MEMPOOL_HANDLE: return give<CUmemoryPool>(data, async ? a.mem_pool : nullptr);
-    case CU_POINTER_ATTRIBUTE_MAPPING_SIZE: return give<size_t>(data, mapping_bytes(a));
-    case CU_POINTER_ATTRIBUTE_MAPPING_BASE_ADDR: return give<CUdeviceptr>(data, a.base);
+    case CU_POINTER_ATTRIBUTE_MAPPING_SIZE: return give<size_t>(data, mapping_end(a) - mapping_base(a));
+    case CU_POINTER_ATTRIBUTE_MAPPING_BASE_ADDR: return give<CUdeviceptr>(data, mapping_base(a));
     case CU_POINTER_ATTRIBUTE_MEMORY_BLOCK_ID: return give<unsigned long long>(data, a.id);
     case CU_POINTER_ATTRIBUTE_IS_HW_DECOMPRESS_CAPABLE:
-      return give<unsigned int>(
-          data, !async && attribute(a.device, CU_DEVICE_ATTRIBUTE_MEM_DECOMPRESS_ALGORITHM_MASK) != 0 ? 1 : 0);
+      return give<unsigned int>(data, async ? 0 : 1);
     default: return CUDA_ERROR_INVALID_VALUE;
   }
 }
 
 // An address nothing is ever mapped at: what the driver says of it is what it says of freed memory.
 constexpr CUdeviceptr kNowhere = 16;
+
+bool has_context(Runtime& rt) {
+  CUcontext context = nullptr;
+  int device = 0;
+  return rt.current(&context, &device) == CUDA_SUCCESS;
+}
 
 // Which way a pointer question goes: false, the driver's to answer.
 bool ours(Runtime* rt, CUdeviceptr p, AllocationInfo* info, bool* live) {
@@ -119,6 +130,12 @@ CUresult cuDeviceTotalMem_v2(size_t* bytes, CUdevice device) {
 
 CUresult cuMemGetAddressRange_v2(CUdeviceptr* base, size_t* size, CUdeviceptr p) {
   Runtime* rt = enter(Entry::cuMemGetAddressRange_v2);
+  ipc::Importer::Range imported{};
+  if (rt != nullptr && !rt->importer.empty() && rt->importer.find(p, &imported)) {
+    if (base != nullptr) *base = imported.base;
+    if (size != nullptr) *size = imported.bytes;
+    return CUDA_SUCCESS;
+  }
   AllocationInfo info;
   bool live = false;
   if (!ours(rt, p, &info, &live)) return FORWARD(cuMemGetAddressRange_v2, base, size, p);
@@ -139,7 +156,7 @@ CUresult cuPointerGetAttribute(void* data, CUpointer_attribute attribute_id, CUd
   if (data == nullptr || !ours(rt, p, &info, &live)) {
     return FORWARD(cuPointerGetAttribute, data, attribute_id, p);
   }
-  return live ? answer(data, attribute_id, p, info) : CUDA_ERROR_INVALID_VALUE;
+  return live ? answer(data, attribute_id, p, info, has_context(*rt)) : CUDA_ERROR_INVALID_VALUE;
 }
 
 CUresult cuPointerGetAttributes(unsigned int count, CUpointer_attribute* attributes, void** data, CUdeviceptr p) {
@@ -149,11 +166,19 @@ CUresult cuPointerGetAttributes(unsigned int count, CUpointer_attribute* attribu
   if (count == 0 || attributes == nullptr || data == nullptr || !ours(rt, p, &info, &live)) {
     return FORWARD(cuPointerGetAttributes, count, attributes, data, p);
   }
-  if (!live) return FORWARD(cuPointerGetAttributes, count, attributes, data, kNowhere);
+  if (!live) {
+    const CUresult r = FORWARD(cuPointerGetAttributes, count, attributes, data, kNowhere);
+    // What is not known to the driver is taken for host memory at that address.
+    for (unsigned int i = 0; r == CUDA_SUCCESS && i < count; ++i) {
+      if (attributes[i] == CU_POINTER_ATTRIBUTE_HOST_POINTER) give<CUdeviceptr>(data[i], p);
+    }
+    return r;
+  }
+  const bool context_current = has_context(*rt);
   // The driver fills the types in first, and for nothing of ours does it know less than we.
   for (unsigned int i = 0; i < count; ++i) {
     if (data[i] == nullptr) return CUDA_ERROR_INVALID_VALUE;
-    const CUresult r = answer(data[i], attributes[i], p, info);
+    const CUresult r = answer(data[i], attributes[i], p, info, context_current);
     // Documented: an attribute that does not apply to the pointer is null, and no error.
     if (r != CUDA_SUCCESS && attributes[i] != CU_POINTER_ATTRIBUTE_HOST_POINTER) return r;
   }
@@ -166,9 +191,24 @@ CUresult cuPointerSetAttribute(const void* value, CUpointer_attribute attribute_
   bool live = false;
   if (!ours(rt, p, &info, &live)) return FORWARD(cuPointerSetAttribute, value, attribute_id, p);
   if (!live || value == nullptr || attribute_id != CU_POINTER_ATTRIBUTE_SYNC_MEMOPS) return CUDA_ERROR_INVALID_VALUE;
+  const CUresult refused = refused_by_capture(*rt);
+  if (refused != CUDA_SUCCESS) return refused;
   InsidePool inside;
   rt->pool.owner(p)->set_sync_memops(p, *static_cast<const unsigned int*>(value) != 0);
   return CUDA_SUCCESS;
+}
+
+// Pages of ours may be host memory to the driver; to the program they never are.
+CUresult cuMemHostGetDevicePointer_v2(CUdeviceptr* device_pointer, void* p, unsigned int flags) {
+  Runtime* rt = enter(Entry::cuMemHostGetDevicePointer_v2);
+  if (rt != nullptr && rt->pool.owner(reinterpret_cast<CUdeviceptr>(p)) != nullptr) return CUDA_ERROR_INVALID_VALUE;
+  return FORWARD(cuMemHostGetDevicePointer_v2, device_pointer, p, flags);
+}
+
+CUresult cuMemHostGetFlags(unsigned int* flags, void* p) {
+  Runtime* rt = enter(Entry::cuMemHostGetFlags);
+  if (rt != nullptr && rt->pool.owner(reinterpret_cast<CUdeviceptr>(p)) != nullptr) return CUDA_ERROR_INVALID_VALUE;
+  return FORWARD(cuMemHostGetFlags, flags, p);
 }
 
 CUresult cuMemGetAccess(unsigned long long* flags, const CUmemLocation* location, CUdeviceptr p) {

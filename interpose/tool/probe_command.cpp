@@ -5,6 +5,9 @@
 //
 // It prints lines of words separated by tabs, of which the first says what follows. The driver is
 // opened as programs do that do not link it, so that this tool runs where there is none.
+// This room is compiled so that cuda.h declares every old name as well. Here a name should mean the
+// newest version, as it does in programs.
+#undef __CUDA_API_VERSION_INTERNAL
 #include <cuda.h>
 #include <dlfcn.h>
 #include <fmt/format.h>

@@ -16,6 +16,8 @@ class JsonLine {
  public:
   // Reads `line`, which must be exactly one object. False: it is not, and error() says why.
   bool parse(std::string_view line);
+  bool parse(const char* line) { return parse(std::string_view(line)); }
+  bool parse(std::string&& line) = delete;  // the fields would outlive it
   const char* error() const { return error_; }
 
   // The first field of that name. Absent, or of another type: nothing.

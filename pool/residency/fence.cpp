@@ -14,6 +14,28 @@ uint64_t now_ns() noexcept {
   return static_cast<uint64_t>(t.tv_sec) * 1'000'000'000u + static_cast<uint64_t>(t.tv_nsec);
 }
 
+// Results after which a context runs nothing any more. Any other error may be the query's own and proves
+// nothing about the work.
+bool context_is_dead(CUresult r) noexcept {
+  switch (r) {
+    case CUDA_ERROR_DEINITIALIZED:
+    case CUDA_ERROR_INVALID_CONTEXT:
+    case CUDA_ERROR_CONTEXT_IS_DESTROYED:
+    case CUDA_ERROR_ECC_UNCORRECTABLE:
+    case CUDA_ERROR_NVLINK_UNCORRECTABLE:
+    case CUDA_ERROR_ILLEGAL_ADDRESS:
+    case CUDA_ERROR_LAUNCH_TIMEOUT:
+    case CUDA_ERROR_ASSERT:
+    case CUDA_ERROR_HARDWARE_STACK_ERROR:
+    case CUDA_ERROR_ILLEGAL_INSTRUCTION:
+    case CUDA_ERROR_MISALIGNED_ADDRESS:
+    case CUDA_ERROR_INVALID_ADDRESS_SPACE:
+    case CUDA_ERROR_INVALID_PC:
+    case CUDA_ERROR_LAUNCH_FAILED: return true;
+    default: return false;
+  }
+}
+
 // Beyond this many unfinished epochs a new one would only add queries.
 constexpr size_t kMaxCuts = 64;
 
@@ -57,8 +79,10 @@ bool Fence::wait(uint64_t epoch, uint64_t timeout_ns) noexcept {
 
 uint64_t Fence::close_epoch() {
   const uint64_t epoch = open_.load(std::memory_order_relaxed);
-  open_.store(epoch + 1, std::memory_order_release);
-  wanted_.store(false, std::memory_order_relaxed);
+  // Before the bump: a stamp of the next epoch that comes in between must find the word cleared, and
+  // set it again. One of this epoch that sets it once more costs a cut too many.
+  wanted_.store(false, std::memory_order_seq_cst);
+  open_.store(epoch + 1, std::memory_order_seq_cst);
   work_submitted_.exchange(0, std::memory_order_acq_rel);
   return epoch;
 }
@@ -98,10 +122,32 @@ void Fence::add_context(CUcontext context) noexcept {
 void Fence::remove_context(CUcontext context) noexcept {
   std::lock_guard lock(mutex_);
   std::erase(contexts_, context);
+  broken_.store(false, std::memory_order_relaxed);
   std::erase_if(spare_, [&](const Mark& m) { return m.context == context; });
   for (Cut& cut : cuts_) {
     std::erase_if(cut.marks, [&](const Mark& m) { return m.context == context; });
   }
+}
+
+bool Fence::destroy_events(CUcontext context) noexcept {
+  std::lock_guard lock(mutex_);
+  if (std::erase(contexts_, context) == 0) return false;
+  const auto destroy = [&](const Mark& m) {
+    if (m.context != context) return false;
+    driver_.event_destroy(context, m.event);
+    return true;
+  };
+  std::erase_if(spare_, destroy);
+  // A cut without this context's event would prove too much: it is dropped, and a later one must do.
+  bool dropped = false;
+  std::erase_if(cuts_, [&](Cut& cut) {
+    if (std::erase_if(cut.marks, destroy) == 0) return false;
+    recycle(cut);
+    dropped = true;
+    return true;
+  });
+  if (dropped) reopen();
+  return true;
 }
 
 void Fence::capture_opening() noexcept {
@@ -142,8 +188,9 @@ void Fence::poll() {
   for (; finished < cuts_.size(); ++finished) {
     Cut& cut = cuts_[finished];
     std::erase_if(cut.marks, [&](const Mark& m) {
-      // An error other than NOT_READY means that the context runs nothing any more.
-      if (driver_.query(m.event) == CUDA_ERROR_NOT_READY) return false;
+      const CUresult r = driver_.query(m.event);
+      if (r != CUDA_SUCCESS && !context_is_dead(r)) return false;
+      if (r != CUDA_SUCCESS) broken_.store(true, std::memory_order_relaxed);
       spare_.push_back(m);
       return true;
     });

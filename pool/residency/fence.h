@@ -46,6 +46,11 @@ class Fence {
   // Contexts whose work a fence must cover. A removed context's work is over and its events are gone.
   void add_context(CUcontext context) noexcept;
   void remove_context(CUcontext context) noexcept;
+  // Before a context is destroyed: gives its events back to the driver, and stops recording in it.
+  // Whether it was known. What it still runs counts as unproven until remove_context().
+  bool destroy_events(CUcontext context) noexcept;
+  // An event ended with an error: the context runs nothing any more and answers only with it.
+  bool context_broken() const noexcept { return broken_.load(std::memory_order_relaxed); }
 
   // Called before the driver's own begin and after its end of a capture.
   void capture_opening() noexcept;
@@ -75,6 +80,7 @@ class Fence {
   std::atomic<uint64_t> done_{0};
   std::atomic<bool> wanted_{false};  // some block carries the open epoch's stamp
   std::atomic<int> captures_{0};
+  std::atomic<bool> broken_{false};
 
   std::mutex mutex_;                 // guards all below
   std::vector<CUcontext> contexts_;

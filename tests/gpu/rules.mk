@@ -20,3 +20,7 @@ ALL += $(GPU_PROGRAMS)
 
 # Whole programs, for gpu-test of tests/rules.mk.
 GPU_TESTS += tests/gpu/run
+# A sanitizer's runtime would have to come before the preloaded library.
+ifeq ($(filter -fsanitize=%,$(CXXFLAGS)),)
+TESTS += tests/gpu/simulated_test
+endif
