@@ -26,6 +26,7 @@ class Listener final : public pool::Observer {
   // Logs a request before it is attempted.
   void request(const pool::Request& request) noexcept;
 
+  bool hears_allocations() const noexcept override { return tracing(); }
   void allocated(const pool::Request&, const pool::AllocationInfo&) noexcept override;
   void freed(const char* call, const pool::AllocationInfo&, pool::StreamKey) noexcept override;
   void spilled(int device, CUdeviceptr address, size_t bytes) noexcept override;

@@ -160,12 +160,14 @@ bool parse(std::string_view text, int64_t& out) {
 
 uint64_t Limit::of(uint64_t total_bytes) const noexcept {
   switch (kind) {
-    case Kind::bytes: return static_cast<uint64_t>(value);
+    case Kind::bytes:
+      return static_cast<uint64_t>(value);
     case Kind::percent:
       // The share of a whole never exceeds it, whatever the rounding of large totals.
       return std::min(total_bytes,
                       static_cast<uint64_t>(static_cast<long double>(total_bytes) * value / 100));
-    case Kind::unset: break;
+    case Kind::unset:
+      break;
   }
   return total_bytes;
 }
@@ -180,10 +182,10 @@ Limit DeviceLimits::for_device(int ordinal) const noexcept {
 Options parse_options(GetEnv get, std::vector<OptionError>* errors) noexcept {
   try {
     Options options;
-#define FLEXLOM_OPTION(FIELD, VARIABLE, OPTION, KIND, DEFAULT, ACCEPTED, HELP)                  \
-  if (const char* text = get("FLEXLOM_" #VARIABLE); text != nullptr && *text != '\0') {         \
-    if (!parse(text, options.FIELD) && errors != nullptr)                                       \
-      errors->push_back({"FLEXLOM_" #VARIABLE, text, ACCEPTED, DEFAULT});                       \
+#define FLEXLOM_OPTION(FIELD, VARIABLE, OPTION, KIND, DEFAULT, ACCEPTED, HELP)          \
+  if (const char* text = get("FLEXLOM_" #VARIABLE); text != nullptr && *text != '\0') { \
+    if (!parse(text, options.FIELD) && errors != nullptr)                               \
+      errors->push_back({"FLEXLOM_" #VARIABLE, text, ACCEPTED, DEFAULT});               \
   }
 #include "interpose/options.def"
 #undef FLEXLOM_OPTION
@@ -215,12 +217,18 @@ bool OptionRow::accepts(std::string_view text) const noexcept {
 
 const char* name_of(OptionKind kind) noexcept {
   switch (kind) {
-    case OptionKind::device_limits: return "device_limits";
-    case OptionKind::limit: return "limit";
-    case OptionKind::path: return "path";
-    case OptionKind::flag: return "flag";
-    case OptionKind::choice: return "choice";
-    case OptionKind::milliseconds: return "milliseconds";
+    case OptionKind::device_limits:
+      return "device_limits";
+    case OptionKind::limit:
+      return "limit";
+    case OptionKind::path:
+      return "path";
+    case OptionKind::flag:
+      return "flag";
+    case OptionKind::choice:
+      return "choice";
+    case OptionKind::milliseconds:
+      return "milliseconds";
   }
   return "";
 }

@@ -53,8 +53,8 @@ struct OptionError {
 
 using GetEnv = const char* (*)(const char*);
 
-// Reads every variable through `get` (secure_getenv in the library). A variable that is empty counts
-// as not set. Never throws: without memory, the defaults are returned. `errors` may be null.
+// Reads every variable through `get` (secure_getenv in the library). A variable that is empty
+// counts as not set. Never throws: without memory, the defaults are returned. `errors` may be null.
 Options parse_options(GetEnv get, std::vector<OptionError>* errors) noexcept;
 
 // --- The table itself, for the launcher, doctor and the manual ---
@@ -62,8 +62,8 @@ Options parse_options(GetEnv get, std::vector<OptionError>* errors) noexcept;
 enum class OptionKind { device_limits, limit, path, flag, choice, milliseconds };
 
 struct OptionRow {
-  const char* variable;       // with FLEXLOM_
-  const char* option;         // launcher option without the dashes
+  const char* variable;  // with FLEXLOM_
+  const char* option;    // launcher option without the dashes
   OptionKind kind;
   const char* default_value;  // in words
   const char* accepted;

@@ -15,6 +15,7 @@
 #include "interpose/ipc/importer.h"
 #include "interpose/listener.h"
 #include "interpose/options.h"
+#include "interpose/program_frames.h"
 #include "interpose/real_driver.h"
 #include "pool/pool.h"
 
@@ -33,7 +34,10 @@ class Runtime {
   void context_born(CUcontext context) noexcept;
   bool destroyed_context_is_current() noexcept;
   // For pool::Request::caller_trims: null unless a caching allocator that trims itself is loaded.
-  bool (*trimming_caller() const noexcept)();
+  bool (*trimming_caller() noexcept)();
+  // Exit handlers run: from now on the driver may be gone. Its answer when it is, else SUCCESS.
+  void exiting() noexcept { exiting_.store(true, std::memory_order_relaxed); }
+  CUresult driver_gone() const noexcept;
   // Writes the last records and the summary. Once, at the end of the process.
   void finish() noexcept;
 
@@ -41,6 +45,7 @@ class Runtime {
   RealDriver driver;
   Listener listener;
   pool::Pool pool;
+  ProgramFrames program_frames{pool};
   ipc::Exporter exporter{pool};
   ipc::Importer importer{driver};
 
@@ -51,6 +56,7 @@ class Runtime {
   std::mutex mutex_;                    // guards ended_
   std::vector<CUcontext> ended_;
   std::atomic<bool> any_ended_{false};
+  std::atomic<bool> exiting_{false};
 };
 
 namespace detail {

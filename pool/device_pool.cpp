@@ -42,7 +42,8 @@ std::unique_ptr<DevicePool> DevicePool::create(Driver& driver, Fence& fence, Obs
 
 DevicePool::DevicePool(Driver& driver, Fence& fence, Observer* observer, Budget& host_budget,
                        const Config& config, CUdeviceptr base, size_t bytes)
-    : driver_(driver), fence_(fence), observer_(observer), host_budget_(host_budget),
+    : driver_(driver), fence_(fence), observer_(observer),
+      tracer_(observer != nullptr && observer->hears_allocations() ? observer : nullptr), host_budget_(host_budget),
       device_budget_(config.device_budget_bytes), config_(config), base_(base),
       small_reserve_(small_reserve(config.device_budget_bytes)), space_(base, bytes),
       frames_(driver, config.device, device_budget_, host_budget, config.host_vmm) {
@@ -107,7 +108,7 @@ void DevicePool::commit(Shard& shard, Object* object, const Request& request) {
     note_asked();
   }
   if (request.kind == Kind::async) note_async(request.bytes, true);
-  if (observer_ != nullptr) observer_->allocated(request, describe(*object));
+  if (tracer_ != nullptr) tracer_->allocated(request, describe(*object));
 }
 
 namespace {
@@ -194,7 +195,7 @@ CUresult DevicePool::free(const char* call, CUdeviceptr address, StreamKey strea
   if (object == nullptr || object->address != address) return CUDA_ERROR_INVALID_VALUE;
   Shard& shard = shard_of(*span);
   // Told before the block can be handed out again, so that a log never shows it twice live.
-  if (observer_ != nullptr) observer_->freed(call, describe(*object), stream);
+  if (tracer_ != nullptr) tracer_->freed(call, describe(*object), stream);
   finish_free(shard, object, stream);
   return CUDA_SUCCESS;
 }
@@ -253,8 +254,10 @@ void DevicePool::release_context(CUcontext context) {
     std::lock_guard lock(shard.mutex);
     for (uint32_t i = 0; i < span->objects_total; ++i) {
       Object& object = span->objects[i];
-      if (object.state != ObjectState::live || object.context != context) continue;
-      if (observer_ != nullptr) observer_->freed("context end", describe(object), 0);
+      // Stream-ordered memory belongs to the device's memory pool and outlives contexts.
+      const bool bound = object.kind != Kind::async && object.context == context;
+      if (object.state != ObjectState::live || !bound) continue;
+      if (tracer_ != nullptr) tracer_->freed("context end", describe(object), 0);
       finish_free(shard, &object, 0);
     }
   }

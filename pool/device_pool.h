@@ -41,6 +41,7 @@ class DevicePool {
     uint64_t device_budget_bytes;
     uint64_t device_total_bytes;
     bool host_vmm;
+    int host_numa_id;  // -1: host frames have a plain HOST location
   };
 
   // Null when the driver refuses the address space; `*error` says with what.
@@ -64,6 +65,15 @@ class DevicePool {
     std::vector<Page> pages;
   };
   CUresult pin_for_export(CUdeviceptr address, Export* out);
+
+  // Frames that the program makes itself, within the same device budget: reserves bytes, after giving
+  // back idle frames of ours when that makes room.
+  bool take_for_program(uint64_t bytes);
+  void give_for_program(uint64_t bytes) noexcept { device_budget_.give(bytes); }
+  void note_program_bytes(uint64_t bytes, bool allocated);
+  void note_spilled(uint64_t bytes);
+  bool can_spill() const { return config_.host_vmm; }
+  int host_numa_id() const { return config_.host_numa_id; }
 
   void release_context(CUcontext context);  // its allocations end with it
   void forget_stream(StreamKey stream);
@@ -129,6 +139,7 @@ class DevicePool {
   Driver& driver_;
   Fence& fence_;
   Observer* const observer_;
+  Observer* const tracer_;  // the same, or null when it does not hear allocations
   Budget& host_budget_;
   Budget device_budget_;
   const Config config_;

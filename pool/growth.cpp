@@ -279,6 +279,28 @@ void DevicePool::report_oom(const Request& request, bool soft) {
                             host_budget_.limit(), soft});
 }
 
+bool DevicePool::take_for_program(uint64_t bytes) {
+  std::lock_guard lock(mutex_);
+  if (device_budget_.take(bytes)) return true;
+  if (device_budget_.room() + frames_.spare_bytes(Where::device) < bytes) reclaim(bytes, ~uint64_t{0});
+  frames_.release_spare(Where::device, bytes);
+  return device_budget_.take(bytes);
+}
+
+void DevicePool::note_program_bytes(uint64_t bytes, bool allocated) {
+  if (allocated) {
+    large_asked_.fetch_add(bytes, std::memory_order_relaxed);
+    note_asked();
+  } else {
+    large_asked_.fetch_sub(bytes, std::memory_order_relaxed);
+  }
+}
+
+void DevicePool::note_spilled(uint64_t bytes) {
+  std::lock_guard lock(mutex_);
+  spilled_total_ += bytes;
+}
+
 CUresult DevicePool::allow_access(int device) {
   std::lock_guard lock(mutex_);
   if (std::find(access_.begin(), access_.end(), device) != access_.end()) return CUDA_SUCCESS;
@@ -309,6 +331,10 @@ void DevicePool::sweep(uint64_t ticks) {
 uint64_t DevicePool::trim(uint64_t keep_bytes) {
   fence_.advance();
   std::lock_guard lock(mutex_);
+  if (keep_bytes == 0) {  // everything, empty small pages too, which no counter knows
+    reclaim(~uint64_t{0}, ~uint64_t{0});
+    return frames_.release_spare(Where::device, ~uint64_t{0});
+  }
   uint64_t cached = frames_.spare_bytes(Where::device);
   for (Shard& s : shards_) {
     std::lock_guard shard_lock(s.mutex);

@@ -19,6 +19,9 @@ struct OutOfMemory {
 class Observer {
  public:
   virtual ~Observer() = default;
+  // Whether allocated() and freed() are wanted at all; asked once, so that a pool without a listener
+  // does not describe what nobody hears.
+  virtual bool hears_allocations() const noexcept { return true; }
   virtual void allocated(const Request&, const AllocationInfo&) noexcept {}
   virtual void freed(const char* call, const AllocationInfo&, StreamKey stream) noexcept {}
   virtual void spilled(int device, CUdeviceptr address, size_t bytes) noexcept {}

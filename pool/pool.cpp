@@ -50,6 +50,7 @@ DevicePool* Pool::open_device(int ordinal) {
   config.device_budget_bytes = config_.device_budget(config_.user, ordinal, facts) & ~(kGranule - 1);
   config.device_total_bytes = facts.total_bytes;
   config.host_vmm = facts.host_vmm;
+  config.host_numa_id = facts.host_numa_id;
   CUresult error = CUDA_SUCCESS;
   auto pool = DevicePool::create(driver_, fence_, observer_, host_budget_, config, &error);
   if (pool == nullptr) {

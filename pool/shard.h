@@ -34,7 +34,7 @@ inline SizeKey size_key(size_t bytes) {
 struct ShardStats {
   uint64_t allocs = 0, frees = 0;
   uint64_t live_asked_bytes = 0;   // of small objects
-  uint64_t cached_bytes = 0;       // ready or pending large objects on the device, and empty small pages
+  uint64_t cached_bytes = 0;       // ready or pending large objects on the device
   uint64_t pending_objects = 0;
   uint64_t live_objects = 0;
 };

@@ -113,8 +113,10 @@ CUresult cuMemFree_v2(CUdeviceptr p) {
     return FORWARD(cuMemFree_v2, p);
   }
   if (rt->pool.owner(p) == nullptr) return FORWARD(cuMemFree_v2, p);
+  CUresult r = rt->driver_gone();
+  if (r != CUDA_SUCCESS) return r;
   // The driver frees without a current context, but not with one that was destroyed.
-  CUresult r = rt->destroyed_context_is_current() ? FORWARD(cuMemFree_v2, p) : refused_by_capture(*rt);
+  r = rt->destroyed_context_is_current() ? FORWARD(cuMemFree_v2, p) : refused_by_capture(*rt);
   if (r != CUDA_SUCCESS) return r;
   InsidePool inside;
   return rt->pool.free("cuMemFree_v2", p, 0);

@@ -85,8 +85,8 @@ CUresult release(Runtime* rt, const char* call, CUdeviceptr p, CUstream stream, 
   int device = 0;
   const CUresult r = rt->current(&context, &device);
   if (r != CUDA_SUCCESS) return r;
-  if (!stream_exists(stream, per_thread)) return CUDA_ERROR_INVALID_HANDLE;
   if (capturing(*rt, stream, per_thread)) return CUDA_ERROR_INVALID_VALUE;
+  if (!stream_exists(stream, per_thread)) return CUDA_ERROR_INVALID_HANDLE;
   const CUresult refused = refused_by_capture(*rt);
   if (refused != CUDA_SUCCESS) return refused;
   InsidePool inside;

@@ -28,25 +28,31 @@ void born(Runtime* rt, CUresult r, CUcontext* context) {
   }
 }
 
+struct FenceHold {
+  explicit FenceHold(Runtime& runtime) : rt(runtime) { rt.pool.fence().hold(); }
+  ~FenceHold() { rt.pool.fence().unhold(); }
+  Runtime& rt;
+};
+
 // Our events go first: a context with events left is kept half alive by the driver.
 template <class Real>
 CUresult destroy(Entry entry, CUcontext context, Real real) {
   Runtime* rt = enter(entry);
-  const bool known = rt != nullptr && context != nullptr && rt->pool.fence().destroy_events(context);
+  if (rt == nullptr || context == nullptr) return real();
+  FenceHold hold(*rt);
+  const bool known = rt->pool.fence().destroy_events(context);
   const CUresult r = real();
-  if (!known) return r;
-  if (r == CUDA_SUCCESS) {
-    rt->context_ended(context);
-  } else {
-    rt->pool.fence().add_context(context);
-  }
+  if (known && r == CUDA_SUCCESS) rt->context_ended(context);
+  if (known && r != CUDA_SUCCESS) rt->pool.fence().add_context(context);
   return r;
 }
 
 template <class Real>
 CUresult end_primary(Entry entry, int device, Real real) {
   Runtime* rt = enter(entry);
-  const CUcontext context = rt != nullptr ? primary_context(device) : nullptr;
+  if (rt == nullptr) return real();
+  const CUcontext context = primary_context(device);
+  FenceHold hold(*rt);
   const CUresult r = real();
   if (context != nullptr && r == CUDA_SUCCESS && !primary_active(device)) rt->context_ended(context);
   return r;

@@ -31,8 +31,12 @@ namespace own {
 CUresult cuIpcGetMemHandle(CUipcMemHandle* handle, CUdeviceptr p) {
   Runtime* rt = enter(Entry::cuIpcGetMemHandle);
   if (rt == nullptr || handle == nullptr || rt->pool.owner(p) == nullptr) return FORWARD(cuIpcGetMemHandle, handle, p);
+  CUcontext context = nullptr;
+  int device = 0;
+  CUresult r = rt->current(&context, &device);
+  if (r != CUDA_SUCCESS) return r;
   InsidePool inside;
-  const CUresult r = rt->exporter.get_handle(p, handle);
+  r = rt->exporter.get_handle(p, handle);
   if (r == CUDA_ERROR_MAP_FAILED) {
     rt->listener.warned("cuIpcGetMemHandle refused: part of the allocation lies in host memory, which cannot be shared");
   }

@@ -65,7 +65,7 @@ CUresult answer(void* data, CUpointer_attribute attribute_id, CUdeviceptr p, con
       return give<unsigned int>(
           data, !async && attribute(a.device, CU_DEVICE_ATTRIBUTE_GPU_DIRECT_RDMA_SUPPORTED) != 0 ? 1 : 0);
     case CU_POINTER_ATTRIBUTE_ACCESS_FLAGS:
-      return give<unsigned int>(data, context_current ? CU_POINTER_ATTRIBUTE_ACCESS_FLAG_READWRITE : 0);
+      return give<unsigned int>(data, CU_POINTER_ATTRIBUTE_ACCESS_FLAG_READWRITE);
     case CU_POINTER_ATTRIBUTE_MEMPOOL_HANDLE: return give<CUmemoryPool>(data, async ? a.mem_pool : nullptr);
     case CU_POINTER_ATTRIBUTE_MAPPING_SIZE: return give<size_t>(data, mapping_end(a) - mapping_base(a));
     case CU_POINTER_ATTRIBUTE_MAPPING_BASE_ADDR: return give<CUdeviceptr>(data, mapping_base(a));
@@ -73,6 +73,19 @@ CUresult answer(void* data, CUpointer_attribute attribute_id, CUdeviceptr p, con
     case CU_POINTER_ATTRIBUTE_IS_HW_DECOMPRESS_CAPABLE:
       return give<unsigned int>(data, async ? 0 : 1);
     default: return CUDA_ERROR_INVALID_VALUE;
+  }
+}
+
+// What the driver says of a host frame that the program takes for a device frame of its own making, made
+// to say what it would of the latter.
+CUresult as_device_memory(void* data, CUpointer_attribute attribute_id, int device, CUresult r) {
+  switch (attribute_id) {
+    case CU_POINTER_ATTRIBUTE_MEMORY_TYPE: return give<unsigned int>(data, CU_MEMORYTYPE_DEVICE);
+    case CU_POINTER_ATTRIBUTE_DEVICE_ORDINAL: return give<int>(data, device);
+    case CU_POINTER_ATTRIBUTE_HOST_POINTER:
+      give<void*>(data, nullptr);
+      return CUDA_ERROR_INVALID_VALUE;
+    default: return r;
   }
 }
 
@@ -154,7 +167,9 @@ CUresult cuPointerGetAttribute(void* data, CUpointer_attribute attribute_id, CUd
   AllocationInfo info;
   bool live = false;
   if (data == nullptr || !ours(rt, p, &info, &live)) {
-    return FORWARD(cuPointerGetAttribute, data, attribute_id, p);
+    const CUresult r = FORWARD(cuPointerGetAttribute, data, attribute_id, p);
+    const int device = rt != nullptr && data != nullptr ? rt->program_frames.spilled_device(p) : -1;
+    return device >= 0 ? as_device_memory(data, attribute_id, device, r) : r;
   }
   return live ? answer(data, attribute_id, p, info, has_context(*rt)) : CUDA_ERROR_INVALID_VALUE;
 }
@@ -164,7 +179,10 @@ CUresult cuPointerGetAttributes(unsigned int count, CUpointer_attribute* attribu
   AllocationInfo info;
   bool live = false;
   if (count == 0 || attributes == nullptr || data == nullptr || !ours(rt, p, &info, &live)) {
-    return FORWARD(cuPointerGetAttributes, count, attributes, data, p);
+    const CUresult r = FORWARD(cuPointerGetAttributes, count, attributes, data, p);
+    const int device = rt != nullptr && r == CUDA_SUCCESS ? rt->program_frames.spilled_device(p) : -1;
+    for (unsigned int i = 0; device >= 0 && i < count; ++i) as_device_memory(data[i], attributes[i], device, r);
+    return r;
   }
   if (!live) {
     const CUresult r = FORWARD(cuPointerGetAttributes, count, attributes, data, kNowhere);
@@ -218,16 +236,25 @@ CUresult cuMemGetAccess(unsigned long long* flags, const CUmemLocation* location
   if (flags == nullptr || location == nullptr || !ours(rt, p, &info, &live)) {
     return FORWARD(cuMemGetAccess, flags, location, p);
   }
-  // cuMemAlloc memory has no access descriptors: the driver refuses the question.
-  return CUDA_ERROR_INVALID_VALUE;
+  // cuMemAlloc memory has no access descriptors: the driver knows of no access, and says so.
+  if (!live) return CUDA_ERROR_INVALID_VALUE;
+  *flags = 0;
+  return CUDA_SUCCESS;
 }
 
 CUresult cuMemRetainAllocationHandle(CUmemGenericAllocationHandle* handle, void* p) {
   Runtime* rt = enter(Entry::cuMemRetainAllocationHandle);
-  if (rt == nullptr || rt->pool.owner(reinterpret_cast<CUdeviceptr>(p)) == nullptr) {
-    return FORWARD(cuMemRetainAllocationHandle, handle, p);
-  }
-  return CUDA_ERROR_INVALID_VALUE;
+  if (rt != nullptr && rt->pool.owner(reinterpret_cast<CUdeviceptr>(p)) != nullptr) return CUDA_ERROR_INVALID_VALUE;
+  const CUresult r = FORWARD(cuMemRetainAllocationHandle, handle, p);
+  if (rt != nullptr && r == CUDA_SUCCESS) rt->program_frames.retained(*handle);
+  return r;
+}
+
+// Registering device memory is an error; that some of ours is host memory to the driver must not show.
+CUresult cuMemHostRegister_v2(void* p, size_t size, unsigned int flags) {
+  Runtime* rt = enter(Entry::cuMemHostRegister_v2);
+  if (rt != nullptr && rt->pool.owner(reinterpret_cast<CUdeviceptr>(p)) != nullptr) return CUDA_ERROR_INVALID_VALUE;
+  return FORWARD(cuMemHostRegister_v2, p, size, flags);
 }
 
 CUresult cuMemGetHandleForAddressRange(void* handle, CUdeviceptr p, size_t size, CUmemRangeHandleType type,

@@ -8,6 +8,10 @@ bool range_valid(CUdeviceptr p, size_t bytes) noexcept {
   Runtime* rt = runtime();
   if (rt == nullptr || bytes == 0 || InsidePool::already()) return true;
   if (rt->pool.owner(p) == nullptr) return true;
+  // Without a usable context the driver refuses first, and for that reason.
+  CUcontext context = nullptr;
+  int device = 0;
+  if (rt->current(&context, &device) != CUDA_SUCCESS) return true;
   pool::AllocationInfo info;
   InsidePool inside;
   return rt->pool.find(p, &info) && bytes <= info.asked_bytes - (p - info.base);

@@ -11,10 +11,10 @@ namespace flexlom::tool {
 struct ChildResult {
   bool started = false;
   bool timed_out = false;
-  int exit_code = -1;   // when it exited
-  int signal = 0;       // when it was killed
-  std::string output;   // its standard output, at most 1 MiB
-  std::string errors;   // its standard error, at most 1 MiB
+  int exit_code = -1;  // when it exited
+  int signal = 0;      // when it was killed
+  std::string output;  // its standard output, at most 1 MiB
+  std::string errors;  // its standard error, at most 1 MiB
 };
 
 using Variables = std::vector<std::pair<std::string, std::string>>;

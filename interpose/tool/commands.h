@@ -14,10 +14,10 @@ constexpr int exit_launcher_failed = 125;
 constexpr int exit_cannot_execute = 126;
 constexpr int exit_not_found = 127;
 
-int run_command(Words words);      // replaces this process when all is well
+int run_command(Words words);  // replaces this process when all is well
 int doctor_command(Words words);
 int options_command(Words words);
 int report_command(Words words);
-int probe_command(Words words);    // hidden: doctor's questions to the driver, in a child
+int probe_command(Words words);  // hidden: doctor's questions to the driver, in a child
 
 }  // namespace flexlom::tool

@@ -49,7 +49,7 @@ void check_options(Findings& findings, Setting& setting);
 void check_preloads(Findings& findings, const Setting& setting);
 void check_memory(Findings& findings, Setting& setting);
 void check_output(Findings& findings, const Setting& setting);
-void check_driver(Findings& findings, Setting& setting);     // and every device
+void check_driver(Findings& findings, Setting& setting);  // and every device
 void check_self_test(Findings& findings, const Setting& setting);
 void check_target(Findings& findings, const std::string& program);
 

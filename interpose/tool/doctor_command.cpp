@@ -35,8 +35,7 @@ void print_json(const Findings& findings) {
   for (const Check& check : findings.checks()) {
     out += fmt::format(R"({}    {{"status":{},"name":{},"fact":{},"remedy":{}}})",
                        out.empty() ? "" : ",\n", json_string(word_of(check.verdict)),
-                       json_string(check.name), json_string(check.fact),
-                       json_string(check.remedy));
+                       json_string(check.name), json_string(check.fact), json_string(check.remedy));
   }
   fmt::print("{{\n  \"ok\": {},\n  \"checks\": [\n{}\n  ]\n}}\n",
              findings.any_failed() ? "false" : "true", out);

@@ -109,8 +109,8 @@ void check_device(Findings& findings, const Setting& setting, const Line& line) 
 }  // namespace
 
 void check_driver(Findings& findings, Setting& setting) {
-  ChildResult child = run_self({"internal-probe", "driver"},
-                               {{"LD_PRELOAD", preload_without_us()}}, patience);
+  ChildResult child =
+      run_self({"internal-probe", "driver"}, {{"LD_PRELOAD", preload_without_us()}}, patience);
   std::map<std::string, Line> facts;
   std::vector<Line> devices;
   for (Line& line : lines_of(child.output)) {
@@ -178,7 +178,8 @@ void check_self_test(Findings& findings, const Setting& setting) {
                   "install flexlom again");
     return;
   }
-  findings.ok("preload", version.empty() ? "the library loads" : "the library loads, version " + version);
+  findings.ok("preload",
+              version.empty() ? "the library loads" : "the library loads, version " + version);
 
   if (!facts.contains("allocated")) {
     if (!setting.driver_works) {

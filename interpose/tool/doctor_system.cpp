@@ -92,8 +92,8 @@ void check_options(Findings& findings, Setting& setting) {
     std::string set;
     for (size_t i = 0; i < option_count; i++) {
       const char* value = variable(option_table[i].variable);
-      if (*value != '\0') set += fmt::format("{}{}={}", set.empty() ? "" : " ",
-                                             option_table[i].variable, value);
+      if (*value != '\0')
+        set += fmt::format("{}{}={}", set.empty() ? "" : " ", option_table[i].variable, value);
     }
     findings.ok("options", set.empty() ? "none set, all defaults" : set);
   }
@@ -125,10 +125,9 @@ void check_memory(Findings& findings, Setting& setting) {
   bool is_default = limit.kind == Limit::Kind::unset;
   setting.host_budget_bytes =
       is_default ? memory.available_bytes / 2 : limit.of(memory.available_bytes);
-  std::string fact = fmt::format("{} of {} available, host budget {}",
-                                 human_bytes(memory.available_bytes),
-                                 human_bytes(memory.total_bytes),
-                                 human_bytes(setting.host_budget_bytes));
+  std::string fact =
+      fmt::format("{} of {} available, host budget {}", human_bytes(memory.available_bytes),
+                  human_bytes(memory.total_bytes), human_bytes(setting.host_budget_bytes));
   if (setting.host_budget_bytes > memory.available_bytes) {
     findings.warn("memory", fact, "lower FLEXLOM_HOST_LIMIT below the memory that is available");
   } else {
@@ -141,8 +140,7 @@ void check_memory(Findings& findings, Setting& setting) {
                               : fmt::format("version {}, no memory limit", memory.cgroup_version));
   } else {
     findings.ok("cgroup", fmt::format("version {}, limit {}, used {} (counted in the above)",
-                                      memory.cgroup_version,
-                                      human_bytes(memory.cgroup_limit_bytes),
+                                      memory.cgroup_version, human_bytes(memory.cgroup_limit_bytes),
                                       human_bytes(memory.cgroup_used_bytes)));
   }
 
@@ -153,10 +151,10 @@ void check_memory(Findings& findings, Setting& setting) {
                                      ? "no limit"
                                      : "limit " + human_bytes(locked.rlim_cur));
   } else {
-    findings.warn("locked memory",
-                  fmt::format("RLIMIT_MEMLOCK is {}, below the host budget",
-                              human_bytes(locked.rlim_cur)),
-                  "only where pinning fails (RDMA, some containers): ulimit -l unlimited");
+    findings.warn(
+        "locked memory",
+        fmt::format("RLIMIT_MEMLOCK is {}, below the host budget", human_bytes(locked.rlim_cur)),
+        "only where pinning fails (RDMA, some containers): ulimit -l unlimited");
   }
 }
 
@@ -187,9 +185,10 @@ void check_output(Findings& findings, const Setting& setting) {
   bool writable = mkdtemp(trial.data()) != nullptr;
   if (writable) rmdir(trial.c_str());
   if (!writable) {
-    findings.fail("trace", fmt::format("{} cannot be written: {} is not a writable directory",
-                                       *path, directory),
-                  "set FLEXLOM_TRACE to a place that can be written");
+    findings.fail(
+        "trace",
+        fmt::format("{} cannot be written: {} is not a writable directory", *path, directory),
+        "set FLEXLOM_TRACE to a place that can be written");
     return;
   }
   findings.ok("trace", *path + " can be written");

@@ -25,8 +25,7 @@ The same without the launcher:  LD_PRELOAD=/path/to/libflexlom.so PROGRAM [ARGUM
 )";
 
 int version_command(Words) {
-  fmt::print("flexlom {} (trace log format {})\n", FLEXLOM_VERSION,
-             flexlom::trace::format_version);
+  fmt::print("flexlom {} (trace log format {})\n", FLEXLOM_VERSION, flexlom::trace::format_version);
   return 0;
 }
 
@@ -36,8 +35,12 @@ struct Command {
 };
 
 constexpr Command commands[] = {
-    {"run", run_command},         {"doctor", doctor_command},   {"options", options_command},
-    {"report", report_command},   {"version", version_command}, {"--version", version_command},
+    {"run", run_command},
+    {"doctor", doctor_command},
+    {"options", options_command},
+    {"report", report_command},
+    {"version", version_command},
+    {"--version", version_command},
     {"internal-probe", probe_command},
 };
 

@@ -7,9 +7,9 @@
 
 namespace flexlom::tool {
 
-std::string human_bytes(uint64_t bytes);       // "512 B", "1.5 GiB"
-std::string human_time(uint64_t ns);           // "1.204 s", "2 h 03 min"
-std::string driver_release(int64_t version);   // 13000: "13.0"
+std::string human_bytes(uint64_t bytes);         // "512 B", "1.5 GiB"
+std::string human_time(uint64_t ns);             // "1.204 s", "2 h 03 min"
+std::string driver_release(int64_t version);     // 13000: "13.0"
 std::string json_string(std::string_view text);  // with quotes
 
 // Text of unknown origin for a terminal: control characters become spaces.

@@ -79,8 +79,7 @@ size_t granularity(const Driver& driver, CUmemLocationType type, int id) {
   wanted.location.type = type;
   wanted.location.id = id;
   size_t bytes = 0;
-  if (get == nullptr ||
-      get(&bytes, &wanted, CU_MEM_ALLOC_GRANULARITY_MINIMUM) != CUDA_SUCCESS)
+  if (get == nullptr || get(&bytes, &wanted, CU_MEM_ALLOC_GRANULARITY_MINIMUM) != CUDA_SUCCESS)
     return 0;
   return bytes;
 }

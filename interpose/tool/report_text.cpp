@@ -145,10 +145,10 @@ void write_failures(std::string& out, const Summary& log, size_t top) {
   size_t shown = std::min(top, log.failures.size());
   for (size_t i = 0; i < shown; i++) {
     const Failure& f = log.failures[i];
-    out += fmt::format("  at {}  {} asked for {} on {}: error {}{}{}\n",
-                       human_time(log.since_start(f.at_ns)), f.call.empty() ? "a call" : printable(f.call),
-                       human_bytes(f.asked_bytes), device_name(f.device), f.code,
-                       f.note.empty() ? "" : ", ", printable(f.note));
+    out += fmt::format(
+        "  at {}  {} asked for {} on {}: error {}{}{}\n", human_time(log.since_start(f.at_ns)),
+        f.call.empty() ? "a call" : printable(f.call), human_bytes(f.asked_bytes),
+        device_name(f.device), f.code, f.note.empty() ? "" : ", ", printable(f.note));
   }
   if (log.failure_count > shown) out += fmt::format("  and {} more\n", log.failure_count - shown);
 }
@@ -189,8 +189,8 @@ void write_troubles(std::string& out, const Summary& log, size_t top) {
     }
     if (last != nullptr)
       notes += fmt::format("  the last request without an answer: {} of {} on {}, at {}\n",
-                           printable(last->call), human_bytes(last->asked_bytes), device_name(last->device),
-                           human_time(log.since_start(last->at_ns)));
+                           printable(last->call), human_bytes(last->asked_bytes),
+                           device_name(last->device), human_time(log.since_start(last->at_ns)));
   }
   if (!notes.empty()) out += "\nnotes\n" + notes;
 }
@@ -206,11 +206,10 @@ std::string report_text(const std::string& name, const Summary& log, size_t top)
   write_spills(out, log);
   write_failures(out, log, top);
   write_troubles(out, log, top);
-  out += fmt::format("\nrun time {}, {}, {}, {} mapped, {} unmapped\n",
-                     human_time(log.since_start(log.last_ns)),
-                     count_of(log.allocs, "allocation", "allocations"),
-                     count_of(log.frees, "free", "frees"),
-                     count_of(log.maps, "frame", "frames"), log.unmaps);
+  out += fmt::format(
+      "\nrun time {}, {}, {}, {} mapped, {} unmapped\n", human_time(log.since_start(log.last_ns)),
+      count_of(log.allocs, "allocation", "allocations"), count_of(log.frees, "free", "frees"),
+      count_of(log.maps, "frame", "frames"), log.unmaps);
   return out;
 }
 

@@ -194,8 +194,7 @@ int run_command(Words words) {
     return fail(exit_launcher_failed, "no program given; see flexlom help run");
   for (const UnknownVariable& unknown : unknown_variables(environ)) {
     complain(fmt::format("warning: {} is not a variable of flexlom{}", unknown.name,
-                         unknown.nearest.empty() ? ""
-                                                 : ", did you mean " + unknown.nearest + "?"));
+                         unknown.nearest.empty() ? "" : ", did you mean " + unknown.nearest + "?"));
   }
 
   std::string error;

@@ -31,7 +31,8 @@ class File {
 
   std::string read(uint64_t offset, size_t size) const {
     std::string text(size, '\0');
-    ssize_t got = offset > INT64_MAX ? -1 : pread(fd_, text.data(), size, static_cast<off_t>(offset));
+    ssize_t got =
+        offset > INT64_MAX ? -1 : pread(fd_, text.data(), size, static_cast<off_t>(offset));
     text.resize(got > 0 ? static_cast<size_t>(got) : 0);
     return text;
   }
@@ -145,9 +146,9 @@ void inspect_elf(const std::string& path, const File& file, const std::string& s
 
 // The interpreter of a "#!" line and its one argument.
 std::vector<std::string> script_words(std::string_view start) {
-  std::string_view line = start.substr(2, start.find('\n') == std::string_view::npos
-                                              ? std::string_view::npos
-                                              : start.find('\n') - 2);
+  std::string_view line =
+      start.substr(2, start.find('\n') == std::string_view::npos ? std::string_view::npos
+                                                                 : start.find('\n') - 2);
   auto skip = [&line] {
     while (!line.empty() && (line[0] == ' ' || line[0] == '\t')) line.remove_prefix(1);
   };

@@ -13,8 +13,8 @@ class Scanner {
   const char* error = nullptr;
 
   void space() {
-    while (at_ < text_.size() && (text_[at_] == ' ' || text_[at_] == '\t' || text_[at_] == '\n' ||
-                                  text_[at_] == '\r'))
+    while (at_ < text_.size() &&
+           (text_[at_] == ' ' || text_[at_] == '\t' || text_[at_] == '\n' || text_[at_] == '\r'))
       at_++;
   }
 
@@ -71,8 +71,8 @@ class Scanner {
     char c = text_[at_++];
     if (c != 'u') return std::string_view("\"\\/bfnrt").find(c) != std::string_view::npos;
     for (int i = 0; i < 4; i++) {
-      if (end() || std::string_view("0123456789abcdefABCDEF").find(text_[at_]) ==
-                       std::string_view::npos)
+      if (end() ||
+          std::string_view("0123456789abcdefABCDEF").find(text_[at_]) == std::string_view::npos)
         return false;
       at_++;
     }

@@ -21,7 +21,7 @@ class JsonLine {
   const char* error() const { return error_; }
 
   // The first field of that name. Absent, or of another type: nothing.
-  std::optional<uint64_t> number(std::string_view name) const;   // whole, not negative
+  std::optional<uint64_t> number(std::string_view name) const;  // whole, not negative
   std::optional<int64_t> integer(std::string_view name) const;
   std::optional<uint64_t> hex(std::string_view name) const;      // a string "0x..."
   std::optional<std::string> text(std::string_view name) const;  // escapes resolved

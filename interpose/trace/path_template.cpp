@@ -51,11 +51,21 @@ std::optional<std::string> expand_path_template(std::string_view text,
     }
     if (++i == text.size()) return fail("a single % at the end (write %% for a percent sign)");
     switch (text[i]) {
-      case '%': path += '%'; break;
-      case 'p': path += std::to_string(getpid()); break;
-      case 'h': path += host_name(); break;
-      case 'e': path += executable_name(); break;
-      case 't': path += local_time(); break;
+      case '%':
+        path += '%';
+        break;
+      case 'p':
+        path += std::to_string(getpid());
+        break;
+      case 'h':
+        path += host_name();
+        break;
+      case 'e':
+        path += executable_name();
+        break;
+      case 't':
+        path += local_time();
+        break;
       case 'q': {
         size_t close = text.find('}', i);
         if (i + 1 >= text.size() || text[i + 1] != '{' || close == std::string_view::npos)

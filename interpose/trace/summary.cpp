@@ -102,7 +102,8 @@ void Summary::header(const JsonLine& json) {
   for (std::string_view element : json.elements("devices")) {
     JsonLine device;
     if (!device.parse(element)) continue;
-    DeviceUse& use = devices[static_cast<int>(std::min(device.number("ordinal").value_or(0), most_devices))];
+    DeviceUse& use =
+        devices[static_cast<int>(std::min(device.number("ordinal").value_or(0), most_devices))];
     use.name = device.text("name").value_or("");
     use.uuid = device.text("uuid").value_or("");
     use.total_bytes = device.number("total_bytes").value_or(0);
@@ -147,6 +148,7 @@ void Summary::alloc(const JsonLine& json, uint64_t at_ns) {
     allocation.host_bytes = std::max(allocation.host_bytes, early->second);
     early_spills_.erase(early);
   }
+  allocation.host_bytes = std::min(allocation.host_bytes, allocation.given_bytes);
   if (auto old = live.find(allocation.address); old != live.end()) {
     replaced++;  // its free was dropped, or the log is of a program that ends in a fork
     release(old->second);

@@ -73,19 +73,19 @@ class Summary {
   int64_t driver_version = 0;
 
   std::map<int, DeviceUse> devices;
-  Peak host_held;  // host frames, of all devices, in use or cached
-  std::unordered_map<uint64_t, Allocation> live;                     // by address
-  std::unordered_map<uint64_t, SizeUse> sizes;                       // by bytes asked
-  uint64_t other_sizes_count = 0;                                    // beyond most_sizes
+  Peak host_held;                                 // host frames, of all devices, in use or cached
+  std::unordered_map<uint64_t, Allocation> live;  // by address
+  std::unordered_map<uint64_t, SizeUse> sizes;    // by bytes asked
+  uint64_t other_sizes_count = 0;                 // beyond most_sizes
   uint64_t allocs = 0, frees = 0, spills = 0, maps = 0, unmaps = 0;  // records of each kind
   uint64_t spilled_bytes = 0;
-  uint64_t unmatched_frees = 0;    // of addresses whose alloc is not in the log
-  uint64_t replaced = 0;           // allocs at an address that was still live
+  uint64_t unmatched_frees = 0;  // of addresses whose alloc is not in the log
+  uint64_t replaced = 0;         // allocs at an address that was still live
   uint64_t failure_count = 0, warning_count = 0, dropped = 0, unknown_kinds = 0;
   std::vector<Failure> failures;
   std::vector<std::string> warnings;
   std::unordered_map<uint64_t, Failure> open_requests;  // without an answer, by sequence number
-  bool cut_short = false;               // the last line was incomplete
+  bool cut_short = false;                               // the last line was incomplete
   std::optional<std::string> end_reason;
   uint64_t records = 0, bad_line_count = 0;
   std::vector<BadLine> bad_lines;

@@ -137,7 +137,10 @@ void append_command_line(std::string& out) {
 // In memory of its own, because a forked child has to leave it behind, locks held or not.
 struct Writer::State {
   State(int file, Warn on_warning, char* both_buffers)
-      : fd(file), warn(on_warning), memory(both_buffers), spare(memory + buffer_bytes),
+      : fd(file),
+        warn(on_warning),
+        memory(both_buffers),
+        spare(memory + buffer_bytes),
         buffer(memory) {}
 
   const int fd;
@@ -180,9 +183,9 @@ struct Writer::State {
     char text[512], reason[128] = "";
     const char* message = strerror_r(code, reason, sizeof reason);
     size_t size = 0;
-    for (std::string_view part : {std::string_view("trace log "), std::string_view(path),
-                                  std::string_view(": "), std::string_view(message),
-                                  std::string_view("; the log ends here")}) {
+    for (std::string_view part :
+         {std::string_view("trace log "), std::string_view(path), std::string_view(": "),
+          std::string_view(message), std::string_view("; the log ends here")}) {
       for (char c : part) {
         if (size + 1 < sizeof text) text[size++] = c;
       }
@@ -222,8 +225,7 @@ struct Writer::State {
         wake.wait(guard, [this] { return used != 0 || dropped != 0 || stopping; });
         sleeping = false;
       }
-      wake.wait_for(guard, flush_interval,
-                    [this] { return stopping || used > buffer_bytes / 2; });
+      wake.wait_for(guard, flush_interval, [this] { return stopping || used > buffer_bytes / 2; });
       last = stopping;
       guard.unlock();
       drain();

@@ -34,9 +34,9 @@ struct Header {
   uint64_t host_budget_bytes;
 };
 
-// What happened to one request or frame. Zero and null fields are left out of the record. Log a free
-// before its memory can be handed out again, and an alloc after: then the order of the lines is
-// the order of events at every address.
+// What happened to one request or frame. Zero and null fields are left out of the record. Log a
+// free before its memory can be handed out again, and an alloc after: then the order of the lines
+// is the order of events at every address.
 struct Event {
   const char* call = nullptr;  // driver entry point, a literal: written without escaping
   int device = -1;             // ordinal, -1: none
@@ -44,8 +44,8 @@ struct Event {
   uint64_t seq = 0;  // ties request, alloc, spill and out_of_memory of one request together
   uint64_t address = 0;
   uint64_t asked_bytes = 0;
-  uint64_t given_bytes = 0;  // after rounding; for map and unmap, the size of the frame
-  uint64_t extra_bytes = 0;  // alloc, spill: how many of the given bytes lie in host frames
+  uint64_t given_bytes = 0;    // after rounding; for map and unmap, the size of the frame
+  uint64_t extra_bytes = 0;    // alloc, spill: how many of the given bytes lie in host frames
   const char* note = nullptr;  // map, unmap: "device" or "host"; else any text
   int code = 0;                // CUresult
 };

@@ -53,7 +53,7 @@ uint64_t Fence::stamp() noexcept {
 
 void Fence::advance() noexcept {
   std::lock_guard lock(mutex_);
-  if (capture_open()) return;
+  if (capture_open() || holds_ > 0) return;
   poll();
   if (wanted_.load(std::memory_order_acquire) && cuts_.size() < kMaxCuts) {
     cut();
@@ -99,7 +99,7 @@ uint64_t Fence::before_synchronize() noexcept {
 
 void Fence::after_synchronize(CUcontext context, uint64_t token, bool succeeded) noexcept {
   std::lock_guard lock(mutex_);
-  if (!succeeded || contexts_.size() > 1 ||
+  if (!succeeded || holds_ > 0 || contexts_.size() > 1 ||
       (contexts_.size() == 1 && contexts_.front() != context)) {
     // Other contexts may still be busy with work of that time: their events must prove it.
     reopen();
@@ -148,6 +148,16 @@ bool Fence::destroy_events(CUcontext context) noexcept {
   });
   if (dropped) reopen();
   return true;
+}
+
+void Fence::hold() noexcept {
+  std::lock_guard lock(mutex_);
+  ++holds_;
+}
+
+void Fence::unhold() noexcept {
+  std::lock_guard lock(mutex_);
+  --holds_;
 }
 
 void Fence::capture_opening() noexcept {

@@ -38,9 +38,14 @@ std::string list_answer(const PointerKind& kind) {
       "{}: context {}, type {}, pointer {}, start {}, size {}, managed {}, "
       "device {}, mapped {}, pool {}",
       result_name(result), asked ? context_name(answers.context) : "unset", answers.memory_type,
-      pointer, relation(answers.range_start, kind.base, kind.bytes),
-      reported_size(answers.range_size, kind.bytes), answers.managed & 0xff, answers.ordinal,
-      answers.mapped & 0xff, pool_name(answers.pool, kind));
+      pointer,
+      answers.range_start == Answers{}.range_start
+          ? "untouched"
+          : relation(answers.range_start, kind.base, kind.bytes),
+      answers.range_size == Answers{}.range_size ? "untouched"
+                                                 : reported_size(answers.range_size, kind.bytes),
+      answers.managed & 0xff, answers.ordinal, answers.mapped & 0xff,
+      pool_name(answers.pool, kind));
 }
 
 CONFORMANCE_GROUP(attributes_list, 60) {

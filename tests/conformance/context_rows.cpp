@@ -237,8 +237,10 @@ CONFORMANCE_GROUP(context_create_versions, 60) {
       if (result != CUDA_SUCCESS) {
         return result_name(result);
       }
-      const std::string alloc = result_name(CU(cuMemFree)(allocate(3 * kMiB)));
-      return "SUCCESS " + alloc + " " + result_name(CU(cuCtxDestroy)(context));
+      CUdeviceptr p = 0;
+      const CUresult allocated = CU(cuMemAlloc)(&p, 3 * kMiB);
+      return in_order({"SUCCESS", result_name(allocated), result_name(CU(cuMemFree)(p)),
+                       result_name(CU(cuCtxDestroy)(context))});
     });
   }
   row("v3", [] {

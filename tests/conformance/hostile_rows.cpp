@@ -36,6 +36,12 @@ const std::vector<Hostile>& questions() {
        }},
       {"free_plain_async_bogus_stream",
        [](Gpu&) { return result_name(CU(cuMemFreeAsync)(allocate(1000), zeroes<CUstream>())); }},
+      {"free_async_then_free_of_plain",
+       [](Gpu&) {
+         const CUdeviceptr q = allocate(3 * kMiB);
+         return in_order({result_name(CU(cuMemFreeAsync)(q, nullptr)),
+                          result_name(CU(cuMemFree)(q)), result_name(CU(cuCtxSynchronize)())});
+       }},
       {"alloc_async_destroyed_stream",
        [](Gpu&) {
          CUstream stream = nullptr;

@@ -6,4 +6,8 @@ CONFORMANCE_LIBS := -static-libstdc++ -static-libgcc -ldl
 $(eval $(call program,tests/conformance,$(CONFORMANCE_SOURCES),$(CONFORMANCE_LIBS)))
 
 ALL += $(BUILD)/tests/conformance
-TESTS += tests/conformance/compare
+# A sanitizer's runtime would have to come before the preloaded library.
+ifeq ($(filter -fsanitize=%,$(CXXFLAGS)),)
+TESTS += tests/conformance/compare tests/conformance/simulated_against_gpu
+GPU_TESTS += tests/conformance/compare_on_gpu
+endif

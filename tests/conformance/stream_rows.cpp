@@ -66,7 +66,7 @@ CONFORMANCE_GROUP(stream_memops, 60) {
 }
 
 // A wait in one stream, satisfied by a write in another: nothing in between may hold the two apart.
-CONFORMANCE_GROUP(stream_wait_across, 60) {
+CONFORMANCE_GROUP(stream_wait_across, 20) {
   Gpu gpu;
   Kernels kernels;
   CUstream a = nullptr;
@@ -75,26 +75,19 @@ CONFORMANCE_GROUP(stream_wait_across, 60) {
   must(CU(cuStreamCreate)(&b, CU_STREAM_NON_BLOCKING), "cuStreamCreate");
   const CUdeviceptr flag = allocate(4096);
   const CUdeviceptr data = allocate(3 * kMiB);
-  must(CU(cuMemsetD8)(flag, 0, 4096), "cuMemsetD8");
-  must(CU(cuCtxSynchronize)(), "cuCtxSynchronize");
-  row("wait_then_write", [&] {
-    std::string text = result_name(CU(cuStreamWaitValue32)(a, flag, 7, CU_STREAM_WAIT_VALUE_EQ));
-    kernels.launch(a, "flex_fill", data, 3 * kMiB / 4, uint32_t{2});
-    // Allocation traffic while a stream is stuck.
-    for (int i = 0; i < 20; ++i) {
-      CUdeviceptr p = 0;
-      if (CU(cuMemAllocAsync)(&p, kMiB, b) != CUDA_SUCCESS ||
-          CU(cuMemFreeAsync)(p, b) != CUDA_SUCCESS) {
-        text += " allocation failed";
-      }
-    }
-    const CUdeviceptr fresh = allocate(5 * kMiB);
-    text += " " + result_name(CU(cuStreamQuery)(a));
-    text += " " + result_name(CU(cuStreamWriteValue32)(b, flag, 7, 0));
-    text += " " + result_name(CU(cuStreamSynchronize)(a));
-    text += " " + result_name(CU(cuMemFree)(fresh));
-    return text + " " + kernels.contents(data, 3 * kMiB, 2);
-  });
+  CUdeviceptr p = 0;
+  CUdeviceptr fresh = 0;
+  clear(flag, 4096);
+  row("wait", [&] { return CU(cuStreamWaitValue32)(a, flag, 7, CU_STREAM_WAIT_VALUE_EQ); });
+  row("fill", [&] { return kernels.launch(a, "flex_fill", data, 3 * kMiB / 4, uint32_t{2}); });
+  row("alloc_async", [&] { return CU(cuMemAllocAsync)(&p, kMiB, b); });
+  row("free_async", [&] { return CU(cuMemFreeAsync)(p, b); });
+  row("alloc", [&] { return CU(cuMemAlloc)(&fresh, 5 * kMiB); });
+  row("query", [&] { return CU(cuStreamQuery)(a); });
+  row("write", [&] { return CU(cuStreamWriteValue32)(b, flag, 7, 0); });
+  row("sync", [&] { return CU(cuStreamSynchronize)(a); });
+  row("free", [&] { return CU(cuMemFree)(fresh); });
+  row("contents", [&] { return kernels.contents(data, 3 * kMiB, 2); });
 }
 
 // cuMemAlloc does not wait for running work; the kernel is released only afterwards.
