@@ -1,6 +1,5 @@
 #include "interpose/runtime.h"
 
-#include <dlfcn.h>
 #include <fmt/format.h>
 #include <link.h>
 #include <stdlib.h>
@@ -113,10 +112,17 @@ _Unwind_Reason_Code look_at_frame(_Unwind_Context* frame, void* data) {
   return search->found || ++search->frames > kDeepest ? _URC_END_OF_STACK : _URC_NO_REASON;
 }
 
-int find_allocator(dl_phdr_info* info, size_t, void* data) {
+// Libraries are looked up without dlopen: it takes the loader's lock, which a thread that waits for this
+// one may hold, and it replaces the text that dlerror() would give the program.
+struct LibrarySearch {
+  std::string_view name;
+  uintptr_t begin = 0, end = 0;
+};
+
+int look_at_library(dl_phdr_info* info, size_t, void* data) {
+  auto* search = static_cast<LibrarySearch*>(data);
   const std::string_view name = info->dlpi_name != nullptr ? info->dlpi_name : "";
-  if (name.find("libc10_cuda.so") == name.npos) return 0;
-  auto* search = static_cast<StackSearch*>(data);
+  if (name.find(search->name) == name.npos) return 0;
   search->begin = info->dlpi_addr;
   for (int i = 0; i < info->dlpi_phnum; ++i) {
     const ElfW(Phdr)& segment = info->dlpi_phdr[i];
@@ -126,16 +132,16 @@ int find_allocator(dl_phdr_info* info, size_t, void* data) {
   return 1;
 }
 
+bool loaded(LibrarySearch& search) { return dl_iterate_phdr(&look_at_library, &search) == 1; }
+
 bool called_by_caching_allocator() {
   // While it records CUDA graphs, PyTorch's allocator frees nothing and takes a refusal for the end. It
   // also does so in the warm-up runs of torch.compile's graphs, which no driver call announces; those
   // need Triton, so with Triton loaded nothing is refused.
-  if (void* triton = dlopen("libtriton.so", RTLD_LAZY | RTLD_NOLOAD)) {
-    dlclose(triton);
-    return false;
-  }
-  StackSearch search{0, 0, 0, false};
-  if (dl_iterate_phdr(&find_allocator, &search) == 0) return false;
+  LibrarySearch triton{"/libtriton.so"};
+  LibrarySearch allocator{"/libc10_cuda.so"};
+  if (loaded(triton) || !loaded(allocator)) return false;
+  StackSearch search{allocator.begin, allocator.end, 0, false};
   _Unwind_Backtrace(&look_at_frame, &search);
   return search.found;
 }
@@ -152,12 +158,8 @@ bool (*Runtime::trimming_caller() noexcept)() {
 // PyTorch's allocator answers a failed allocation by freeing its cache and asking again.
 void Runtime::look_for_caching_allocator() noexcept {
   if (options.soft_oom != SoftOom::automatic || soft_oom_.load(std::memory_order_relaxed)) return;
-  if (void* library = dlopen("libc10_cuda.so", RTLD_LAZY | RTLD_NOLOAD)) {
-    dlclose(library);
-    soft_oom_.store(true, std::memory_order_relaxed);
-  } else {
-    dlerror();
-  }
+  LibrarySearch allocator{"/libc10_cuda.so"};
+  if (loaded(allocator)) soft_oom_.store(true, std::memory_order_relaxed);
 }
 
 void Runtime::context_ended(CUcontext context) noexcept {

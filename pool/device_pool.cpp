@@ -80,7 +80,7 @@ CUresult DevicePool::allocate(const Request& request, unsigned shard_hint, CUdev
     if (object != nullptr) commit(s, object, request);
   }
   if (object == nullptr) {
-    object = take_cached(request, key, shard);
+    object = take_cached(request, key, shard, false);
     if (object == nullptr) object = reuse_pending(request, key, shard);
     if (object == nullptr) object = grow(request, key, shard);
     if (object == nullptr) return CUDA_ERROR_OUT_OF_MEMORY;
@@ -181,6 +181,14 @@ Span* DevicePool::lock_span(CUdeviceptr address, std::unique_lock<std::mutex>* l
   }
 }
 
+std::unique_lock<std::mutex> DevicePool::lock_shard_of(const Span& span) const {
+  for (;;) {
+    const uint32_t shard = span.shard.load(std::memory_order_acquire);
+    std::unique_lock lock(shards_[shard].mutex);
+    if (span.shard.load(std::memory_order_acquire) == shard) return lock;
+  }
+}
+
 Object* DevicePool::live_object(Span& span, CUdeviceptr address) const {
   const size_t index = (address - span.base) / span.object_bytes;
   if (index >= span.objects_total) return nullptr;  // the tail of a page that its class does not fill
@@ -250,8 +258,8 @@ CUresult DevicePool::pin_for_export(CUdeviceptr address, Export* out) {
 void DevicePool::release_context(CUcontext context) {
   std::lock_guard device_lock(mutex_);
   for (Span* span : spans_) {
+    const auto lock = lock_shard_of(*span);
     Shard& shard = shard_of(*span);
-    std::lock_guard lock(shard.mutex);
     for (uint32_t i = 0; i < span->objects_total; ++i) {
       Object& object = span->objects[i];
       // Stream-ordered memory belongs to the device's memory pool and outlives contexts.
@@ -311,7 +319,7 @@ std::vector<AllocationInfo> DevicePool::live(size_t most) const {
   {
     std::lock_guard device_lock(mutex_);
     for (Span* span : spans_) {
-      std::lock_guard lock(shard_of(*span).mutex);
+      const auto lock = lock_shard_of(*span);
       for (uint32_t i = 0; i < span->objects_total; ++i) {
         if (span->objects[i].state == ObjectState::live) all.push_back(describe(span->objects[i]));
       }

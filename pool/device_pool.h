@@ -102,7 +102,7 @@ class DevicePool {
   DevicePool(Driver&, Fence&, Observer*, Budget& host_budget, const Config&, CUdeviceptr base,
              size_t bytes);
 
-  Object* take_cached(const Request&, SizeKey key, unsigned shard);
+  Object* take_cached(const Request&, SizeKey key, unsigned shard, bool small_too);
   Object* reuse_pending(const Request&, SizeKey key, unsigned shard);
   Object* grow(const Request&, SizeKey key, unsigned shard);
   Object* grow_now(const Request&, SizeKey key, unsigned shard, bool fits);
@@ -125,9 +125,11 @@ class DevicePool {
   void note_asked();
   void note_async(uint64_t bytes, bool allocated);
 
+  // A span's shard, to be called with it locked: large spans move between shards.
   Shard& shard_of(const Span& span) const {
     return shards_[span.shard.load(std::memory_order_relaxed)];
   }
+  std::unique_lock<std::mutex> lock_shard_of(const Span& span) const;
   Span* span_at(CUdeviceptr address) const {
     return table_[(address - base_) >> kGranuleShift].load(std::memory_order_acquire);
   }

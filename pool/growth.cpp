@@ -23,20 +23,44 @@ constexpr uint64_t kHostAhead_bytes = 512u << 20;
 
 }  // namespace
 
-Object* DevicePool::take_cached(const Request& request, SizeKey key, unsigned shard) {
-  uint64_t epoch = 0;
+// From the caller's own shard after a look at the fence, then from the others. A large object moves to the
+// caller's shard for good, so that threads that exchange sizes do not meet in each other's shards
+// again and again; a small one cannot leave its page, and is taken only when there is no room for
+// another page.
+Object* DevicePool::take_cached(const Request& request, SizeKey key, unsigned shard, bool small_too) {
+  Shard& own = shards_[shard];
   {
-    std::lock_guard lock(shards_[shard].mutex);
-    shards_[shard].pending(key, &epoch);
-  }
-  if (epoch != 0) fence_.advance();
-  for (unsigned i = 0; i < kShards; ++i) {
-    Shard& s = shards_[(shard + i) % kShards];
-    std::lock_guard lock(s.mutex);
-    if (Object* object = s.pop(key, request.stream, fence_)) {
-      commit(s, object, request);
+    uint64_t epoch = 0;
+    std::unique_lock lock(own.mutex);
+    own.pending(key, &epoch);
+    if (epoch != 0) {
+      lock.unlock();
+      fence_.advance();
+      lock.lock();
+    }
+    if (Object* object = own.pop(key, request.stream, fence_)) {
+      commit(own, object, request);
       return object;
     }
+  }
+  if (key.small && !small_too) return nullptr;
+  for (unsigned i = 1; i < kShards; ++i) {
+    Shard& other = shards_[(shard + i) % kShards];
+    Object* object = nullptr;
+    {
+      std::lock_guard lock(other.mutex);
+      object = other.pop(key, request.stream, fence_);
+      if (object == nullptr) continue;
+      if (key.small) {
+        commit(other, object, request);
+        return object;
+      }
+      object->span->shard.store(shard, std::memory_order_release);
+    }
+    // On no list and not live: nobody else can reach it between the two locks.
+    std::lock_guard lock(own.mutex);
+    commit(own, object, request);
+    return object;
   }
   return nullptr;
 }
@@ -77,7 +101,7 @@ Object* DevicePool::grow(const Request& request, SizeKey key, unsigned shard) {
     // No lock is held here: waiting for work and walking the caller's stack may both take their time.
     if (epoch != 0) {
       fence_.wait(epoch, kShortWait_ns);
-      if (Object* object = take_cached(request, key, shard)) return object;
+      if (Object* object = take_cached(request, key, shard, true)) return object;
       waited = true;
     } else {
       caller_trims = request.caller_trims();
@@ -88,6 +112,9 @@ Object* DevicePool::grow(const Request& request, SizeKey key, unsigned shard) {
 
 // The device mutex is held.
 Object* DevicePool::grow_now(const Request& request, SizeKey key, unsigned shard, bool fits) {
+  if (!fits && key.small) {
+    if (Object* object = take_cached(request, key, shard, true)) return object;
+  }
   if (!fits && !key.small) {
     for (Shard& s : shards_) {
       std::lock_guard shard_lock(s.mutex);
@@ -249,7 +276,7 @@ uint64_t DevicePool::reclaim(uint64_t want_bytes, uint64_t before_tick) {
         }
       }
       for (Span* span : idle) {
-        found += span->bytes();
+        found += span->bytes() - span->spilled_bytes;
         drop_span(span);
       }
     }

@@ -147,14 +147,14 @@ void Shard::take_idle(const Fence& fence, uint64_t before_tick, size_t want_byte
           }
         }
         out->push_back(span);
-        found += span->bytes();
+        found += span->bytes() - span->spilled_bytes;
         link = &l.ready;
         continue;
       }
       *link = object->next;
       stats.cached_bytes -= span->bytes() - span->spilled_bytes;
       out->push_back(span);
-      found += span->bytes();
+      found += span->bytes() - span->spilled_bytes;
     }
   });
 }

@@ -51,7 +51,7 @@ class Shard {
   uint32_t pending(SizeKey key, uint64_t* oldest_epoch);
 
   // Takes spans that hold nothing live off the lists: idle since `before_tick` or earlier, until
-  // `want_bytes` are found. Their objects are gone from every list afterwards.
+  // `want_bytes` of device frames are found. Their objects are gone from every list afterwards.
   void take_idle(const Fence& fence, uint64_t before_tick, size_t want_bytes, bool large_only,
                  std::vector<Span*>* out);
   // The newest epoch any pending object waits for; 0: nothing pending.

@@ -28,34 +28,30 @@ void born(Runtime* rt, CUresult r, CUcontext* context) {
   }
 }
 
-struct FenceHold {
-  explicit FenceHold(Runtime& runtime) : rt(runtime) { rt.pool.fence().hold(); }
-  ~FenceHold() { rt.pool.fence().unhold(); }
-  Runtime& rt;
-};
-
 // Our events go first: a context with events left is kept half alive by the driver.
+template <class Real, class Ended>
+CUresult end(Runtime& rt, CUcontext context, Real real, Ended ended) {
+  const bool known = context != nullptr && rt.pool.fence().destroy_events(context);
+  const CUresult r = real();
+  if (known && r == CUDA_SUCCESS && ended()) {
+    rt.context_ended(context);
+  } else if (known) {
+    rt.pool.fence().add_context(context);
+  }
+  return r;
+}
+
 template <class Real>
 CUresult destroy(Entry entry, CUcontext context, Real real) {
   Runtime* rt = enter(entry);
-  if (rt == nullptr || context == nullptr) return real();
-  FenceHold hold(*rt);
-  const bool known = rt->pool.fence().destroy_events(context);
-  const CUresult r = real();
-  if (known && r == CUDA_SUCCESS) rt->context_ended(context);
-  if (known && r != CUDA_SUCCESS) rt->pool.fence().add_context(context);
-  return r;
+  return rt != nullptr ? end(*rt, context, real, [] { return true; }) : real();
 }
 
 template <class Real>
 CUresult end_primary(Entry entry, int device, Real real) {
   Runtime* rt = enter(entry);
   if (rt == nullptr) return real();
-  const CUcontext context = primary_context(device);
-  FenceHold hold(*rt);
-  const CUresult r = real();
-  if (context != nullptr && r == CUDA_SUCCESS && !primary_active(device)) rt->context_ended(context);
-  return r;
+  return end(*rt, primary_context(device), real, [device] { return !primary_active(device); });
 }
 
 template <class Real>

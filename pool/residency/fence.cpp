@@ -53,7 +53,7 @@ uint64_t Fence::stamp() noexcept {
 
 void Fence::advance() noexcept {
   std::lock_guard lock(mutex_);
-  if (capture_open() || holds_ > 0) return;
+  if (capture_open() || !dying_.empty()) return;
   poll();
   if (wanted_.load(std::memory_order_acquire) && cuts_.size() < kMaxCuts) {
     cut();
@@ -99,7 +99,7 @@ uint64_t Fence::before_synchronize() noexcept {
 
 void Fence::after_synchronize(CUcontext context, uint64_t token, bool succeeded) noexcept {
   std::lock_guard lock(mutex_);
-  if (!succeeded || holds_ > 0 || contexts_.size() > 1 ||
+  if (!succeeded || !dying_.empty() || contexts_.size() > 1 ||
       (contexts_.size() == 1 && contexts_.front() != context)) {
     // Other contexts may still be busy with work of that time: their events must prove it.
     reopen();
@@ -114,6 +114,7 @@ void Fence::after_synchronize(CUcontext context, uint64_t token, bool succeeded)
 
 void Fence::add_context(CUcontext context) noexcept {
   std::lock_guard lock(mutex_);
+  std::erase(dying_, context);
   if (std::find(contexts_.begin(), contexts_.end(), context) == contexts_.end()) {
     contexts_.push_back(context);
   }
@@ -122,6 +123,7 @@ void Fence::add_context(CUcontext context) noexcept {
 void Fence::remove_context(CUcontext context) noexcept {
   std::lock_guard lock(mutex_);
   std::erase(contexts_, context);
+  std::erase(dying_, context);
   broken_.store(false, std::memory_order_relaxed);
   std::erase_if(spare_, [&](const Mark& m) { return m.context == context; });
   for (Cut& cut : cuts_) {
@@ -132,6 +134,7 @@ void Fence::remove_context(CUcontext context) noexcept {
 bool Fence::destroy_events(CUcontext context) noexcept {
   std::lock_guard lock(mutex_);
   if (std::erase(contexts_, context) == 0) return false;
+  dying_.push_back(context);
   const auto destroy = [&](const Mark& m) {
     if (m.context != context) return false;
     driver_.event_destroy(context, m.event);
@@ -148,16 +151,6 @@ bool Fence::destroy_events(CUcontext context) noexcept {
   });
   if (dropped) reopen();
   return true;
-}
-
-void Fence::hold() noexcept {
-  std::lock_guard lock(mutex_);
-  ++holds_;
-}
-
-void Fence::unhold() noexcept {
-  std::lock_guard lock(mutex_);
-  --holds_;
 }
 
 void Fence::capture_opening() noexcept {

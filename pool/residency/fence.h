@@ -46,13 +46,10 @@ class Fence {
   // Contexts whose work a fence must cover. A removed context's work is over and its events are gone.
   void add_context(CUcontext context) noexcept;
   void remove_context(CUcontext context) noexcept;
-  // Before a context is destroyed: gives its events back to the driver, and stops recording in it.
-  // Whether it was known. What it still runs counts as unproven until remove_context().
+  // Before a context is destroyed: gives its events back to the driver, and stops recording in it. Whether
+  // it was known. Its work may still run and no event can prove it over, so nothing at all is proved
+  // until remove_context(), or add_context() when it was not destroyed after all.
   bool destroy_events(CUcontext context) noexcept;
-  // While a context is being destroyed its work may still run and no event can prove it over: nothing
-  // is proved between these two.
-  void hold() noexcept;
-  void unhold() noexcept;
   // An event ended with an error: the context runs nothing any more and answers only with it.
   bool context_broken() const noexcept { return broken_.load(std::memory_order_relaxed); }
 
@@ -84,11 +81,11 @@ class Fence {
   std::atomic<uint64_t> done_{0};
   std::atomic<bool> wanted_{false};  // some block carries the open epoch's stamp
   std::atomic<int> captures_{0};
-  int holds_ = 0;                    // guarded by mutex_
   std::atomic<bool> broken_{false};
 
   std::mutex mutex_;                 // guards all below
   std::vector<CUcontext> contexts_;
+  std::vector<CUcontext> dying_;     // being destroyed now
   std::deque<Cut> cuts_;             // closed epochs not yet done, oldest first
   std::vector<Mark> spare_;          // events to use again
 };

@@ -36,10 +36,10 @@ TEST_CASE("empty objects and arrays") {
 
 TEST_CASE("what is not one JSON object is refused with a reason") {
   const char* text = GENERATE(
-      "", "   ", "[]", "1", "nonsense", "{", "{\"a\"", "{\"a\":", "{\"a\":1", "{\"a\":1,", "{\"a\":1,}",
-      "{a:1}", "{\"a\":01}", "{\"a\":1.}", "{\"a\":-}", "{\"a\":+1}", "{\"a\":nul}", "{\"a\":\"x}",
-      "{\"a\":\"\\x\"}", "{\"a\":\"\\u12g4\"}", "{\"a\":[1,]}", "{\"a\":[1}", "{\"a\":{1:2}}", "{} {}",
-      "{\"a\":1}x", "{\"a\" 1}", "{\"a\":\"\t\"}", "{\"a\":1 \"b\":2}");
+      "", "   ", "[]", "1", "nonsense", "{", "{\"a\"", "{\"a\":", "{\"a\":1", "{\"a\":1,",
+      "{\"a\":1,}", "{a:1}", "{\"a\":01}", "{\"a\":1.}", "{\"a\":-}", "{\"a\":+1}", "{\"a\":nul}",
+      "{\"a\":\"x}", "{\"a\":\"\\x\"}", "{\"a\":\"\\u12g4\"}", "{\"a\":[1,]}", "{\"a\":[1}",
+      "{\"a\":{1:2}}", "{} {}", "{\"a\":1}x", "{\"a\" 1}", "{\"a\":\"\t\"}", "{\"a\":1 \"b\":2}");
   CAPTURE(text);
   JsonLine json;
   CHECK_FALSE(json.parse(text));
@@ -52,18 +52,21 @@ TEST_CASE("deep nesting is refused, not followed into the ground") {
   std::string deep = "{\"a\":" + std::string(100000, '[') + std::string(100000, ']') + "}";
   CHECK_FALSE(json.parse(deep));
   CHECK(std::string(json.error()) == "nested too deep");
-  CHECK(json.parse("{\"a\":" + std::string(30, '[') + std::string(30, ']') + "}"));
+  std::string nested = "{\"a\":" + std::string(30, '[') + std::string(30, ']') + "}";
+  CHECK(json.parse(nested));
 }
 
 TEST_CASE("unpaired surrogates become replacement characters") {
   CHECK(flexlom::trace::unescape_json(R"("\ud800x")") == "\uFFFDx");
   CHECK(flexlom::trace::unescape_json(R"("\udc00")") == "\uFFFD");
-  CHECK(flexlom::trace::unescape_json(R"("\ud800\u0041")") == "\uFFFD" "A");
+  CHECK(flexlom::trace::unescape_json(R"("\ud800\u0041")") ==
+        "\uFFFD"
+        "A");
 }
 
 TEST_CASE("any bytes become a JSON string that reads back") {
   auto round_trip = [](const std::string& text) {
-    std::string line = "{\"a\":";
+    std::string line = R"({"a":)";
     flexlom::trace::append_json(line, text);
     line += '}';
     JsonLine json;
@@ -83,7 +86,8 @@ TEST_CASE("well-formed UTF-8 is told from what is not") {
   CHECK(utf8_length("é") == 2);
   CHECK(utf8_length("€") == 3);
   CHECK(utf8_length("😀") == 4);
-  for (const char* text : {"", "\x80", "\xc0\x80", "\xc3", "\xe0\x80\x80", "\xed\xa0\x80", "\xe2\x82",
-                           "\xf0\x80\x80\x80", "\xf4\x90\x80\x80", "\xf5\x80\x80\x80", "\xff"})
+  for (const char* text :
+       {"", "\x80", "\xc0\x80", "\xc3", "\xe0\x80\x80", "\xed\xa0\x80", "\xe2\x82",
+        "\xf0\x80\x80\x80", "\xf4\x90\x80\x80", "\xf5\x80\x80\x80", "\xff"})
     CHECK(utf8_length(text) == 0);
 }

@@ -3,6 +3,13 @@
 #include <cstdio>
 #include <cstdlib>
 
+#if defined(__SANITIZE_THREAD__)
+// Tests of the trace log fork while threads run, and start threads in the child.
+extern "C" __attribute__((visibility("default"))) const char* __tsan_default_options() {
+  return "die_after_fork=0";
+}
+#endif
+
 namespace {
 
 Catch::Counts cases;

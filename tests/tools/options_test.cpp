@@ -54,12 +54,21 @@ TEST_CASE("an empty variable counts as not set") {
 
 TEST_CASE("sizes are understood with and without units") {
   auto [text, bytes] = GENERATE(table<const char*, double>({
-      {"24G", 24 * gib},          {"24g", 24 * gib},   {"24GB", 24 * gib},
-      {"24GiB", 24 * gib},        {"1.5G", 1.5 * gib}, {".5G", 0.5 * gib},
-      {"1.5 GiB", 1.5 * gib},     {" 2M ", 2 * kib * kib},
-      {"3T", 3 * kib * gib},      {"1048576", kib * kib},
-      {"12345678B", 12345678},    {"0", 0},            {"0G", 0},
-      {"2.G", 2 * gib},           {"64k", 64 * kib},
+      {"24G", 24 * gib},
+      {"24g", 24 * gib},
+      {"24GB", 24 * gib},
+      {"24GiB", 24 * gib},
+      {"1.5G", 1.5 * gib},
+      {".5G", 0.5 * gib},
+      {"1.5 GiB", 1.5 * gib},
+      {" 2M ", 2 * kib * kib},
+      {"3T", 3 * kib * gib},
+      {"1048576", kib * kib},
+      {"12345678B", 12345678},
+      {"0", 0},
+      {"0G", 0},
+      {"2.G", 2 * gib},
+      {"64k", 64 * kib},
   }));
   CAPTURE(text);
   Parsed parsed = parse_one("HOST_LIMIT", text);
@@ -107,8 +116,8 @@ TEST_CASE("device limits hold for all devices or for single ones") {
 }
 
 TEST_CASE("wrong device limits are refused whole") {
-  const char* text = GENERATE("0:24G,", ",", "0:24G,0:12G", "24G,12G", ":24G", "x:24G", "0:", "-1:1G",
-                              "0:1:2G", "99999:1G", "0:24G;1:2G", "0 1:2G");
+  const char* text = GENERATE("0:24G,", ",", "0:24G,0:12G", "24G,12G", ":24G", "x:24G",
+                              "0:", "-1:1G", "0:1:2G", "99999:1G", "0:24G;1:2G", "0 1:2G");
   CAPTURE(text);
   Parsed parsed = parse_one("DEVICE_LIMIT", text);
   REQUIRE(parsed.errors.size() == 1);

@@ -6,4 +6,4 @@ $(eval $(call program,tests/tools_unit,$(TOOLS_TEST_SOURCES) \
 ALL += $(BUILD)/tests/tools_unit
 
 TESTS += $(BUILD)/tests/tools_unit tests/tools/launcher tests/tools/doctor tests/tools/install \
-  tests/tools/bootstrap
+  tests/tools/bootstrap tests/tools/trace_log

@@ -39,8 +39,10 @@ TEST_CASE("peaks are per device and know their time and their host part") {
 
 TEST_CASE("a spill before or after its alloc counts once") {
   for (bool before : {true, false}) {
-    std::string spill = R"({"kind":"spill","seq":1,"t":5,"device":0,"address":"0x10","extra_bytes":64})";
-    std::string alloc = R"({"kind":"alloc","seq":1,"t":5,"device":0,"address":"0x10","asked_bytes":128})";
+    std::string spill =
+        R"({"kind":"spill","seq":1,"t":5,"device":0,"address":"0x10","extra_bytes":64})";
+    std::string alloc =
+        R"({"kind":"alloc","seq":1,"t":5,"device":0,"address":"0x10","asked_bytes":128})";
     Summary log = before ? summarize({spill, alloc}) : summarize({alloc, spill});
     CHECK(log.spilled_bytes == 64);
     CHECK(log.devices.at(0).spilled.most_bytes == 64);
@@ -91,12 +93,14 @@ TEST_CASE("bad lines, cut lines and unknown kinds are counted and do no harm") {
 
 TEST_CASE("sums do not wrap below zero, and hostile device numbers stay few") {
   Summary log;
-  log.add_line(1, R"({"kind":"alloc","device":0,"address":"0x1","asked_bytes":1,"extra_bytes":5})", false);
+  log.add_line(1, R"({"kind":"alloc","device":0,"address":"0x1","asked_bytes":1,"extra_bytes":5})",
+               false);
   log.add_line(2, R"({"kind":"free","address":"0x1"})", false);
   log.add_line(3, R"({"kind":"free","address":"0x1"})", false);
   CHECK(log.devices.at(0).in_use.now_bytes == 0);
   for (uint64_t i = 0; i < 5000; i++)
-    log.add_line(4, R"({"kind":"map","device":)" + std::to_string(i) + R"(,"given_bytes":1})", false);
+    log.add_line(4, R"({"kind":"map","device":)" + std::to_string(i) + R"(,"given_bytes":1})",
+                 false);
   CHECK(log.devices.size() <= 1024);
   log.add_line(5, R"({"kind":"alloc","device":0,"address":"zz","asked_bytes":1})", false);
   log.add_line(6, R"({"kind":"alloc","device":0,"address":"0x1","asked_bytes":"many"})", false);
@@ -109,7 +113,8 @@ TEST_CASE("the reader splits lines and bounds them") {
   Scratch scratch;
   std::string error;
   LineReader reader;
-  REQUIRE(reader.open(scratch.write("f", "one\n\n" + std::string(3 << 20, 'x') + "\nlast"), &error));
+  REQUIRE(
+      reader.open(scratch.write("f", "one\n\n" + std::string(3 << 20, 'x') + "\nlast"), &error));
   CHECK(reader.next() == LineReader::Line::whole);
   CHECK(reader.text() == "one");
   CHECK(reader.next() == LineReader::Line::whole);
@@ -137,8 +142,9 @@ TEST_CASE("what is no log is refused with a reason") {
   CHECK(error.find("not a flexlom trace log") != std::string::npos);
   CHECK_FALSE(trace::read_log(scratch / "", d, &error));
   CHECK(error.find("Is a directory") != std::string::npos);
-  CHECK_FALSE(trace::read_log(
-      scratch.write("new", R"({"kind":"header","format":2,"version":"9.9"})" "\n"), e, &error));
+  CHECK_FALSE(trace::read_log(scratch.write("new", R"({"kind":"header","format":2,"version":"9.9"})"
+                                                   "\n"),
+                              e, &error));
   CHECK(error.find("format 2") != std::string::npos);
   CHECK(error.find("9.9") != std::string::npos);
 }

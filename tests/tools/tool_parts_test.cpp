@@ -66,14 +66,21 @@ TEST_CASE("targets: dynamic, script, damaged") {
     return inspect_target(path);
   };
   CHECK(executable("a", "#!/bin/sh\nexit 0\n").cannot_start.empty());
-  CHECK(executable("b", "#!/no/such/shell\n").cannot_start.find("interpreter") != std::string::npos);
+  CHECK(executable("b", "#!/no/such/shell\n").cannot_start.find("interpreter") !=
+        std::string::npos);
   CHECK(executable("c", "#! \n").cannot_start.find("first line") != std::string::npos);
   CHECK(executable("d", "#!/usr/bin/env -S A=1 ls -l\n").file.find("ls") != std::string::npos);
   CHECK(executable("e", "echo no first line\n").cannot_start.empty());
   CHECK(executable("loop", "#!" + (scratch / "loop") + "\n").cannot_start.find("interpreter") !=
         std::string::npos);
-  CHECK(executable("short", "\x7f" "ELF\x02").not_checked.find("complete") != std::string::npos);
-  CHECK(executable("old", std::string("\x7f" "ELF\x01\x01\x01", 7) + std::string(60, '\0'))
+  CHECK(executable("short",
+                   "\x7f"
+                   "ELF\x02")
+            .not_checked.find("complete") != std::string::npos);
+  CHECK(executable("old", std::string("\x7f"
+                                      "ELF\x01\x01\x01",
+                                      7) +
+                              std::string(60, '\0'))
             .cannot_preload.find("32-bit") != std::string::npos);
 
   // Whatever follows the magic number, reading it ends.

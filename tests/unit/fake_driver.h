@@ -1,0 +1,161 @@
+// A driver in memory, for the pool's tests: it keeps the books of frames, mappings and events, and
+// notes every breach of a rule that a real driver or the design lays down.
+//
+// Work is a number per context: submit() raises it, finish() lets all of it end. An event is done when
+// what was submitted before its record is.
+#pragma once
+
+#include <map>
+#include <mutex>
+#include <string>
+#include <vector>
+
+#include "pool/driver.h"
+
+namespace flexlom::unit {
+
+using pool::kGranule;
+using pool::Where;
+
+class FakeDriver : public pool::Driver {
+ public:
+  // Settings; change them between calls only.
+  uint64_t device_limit_bytes = ~uint64_t{0};  // what the pool promised: going over it is a problem
+  uint64_t capacity_bytes = ~uint64_t{0};      // what the device has: going over it is OUT_OF_MEMORY
+  uint64_t host_limit_bytes = ~uint64_t{0};
+  bool vmm = true, host_vmm = true, context_events = true;
+  bool capturing = false;  // any event call now would break the capture
+
+  // Makes the nth next call of that name fail, once (1: the next).
+  void fail(const std::string& call, int nth = 1, CUresult with = CUDA_ERROR_OUT_OF_MEMORY) {
+    std::lock_guard lock(mutex_);
+    faults_[call] = {nth, with};
+  }
+  int faults_hit() const { return faults_hit_; }
+  int calls(const std::string& call) const {
+    std::lock_guard lock(mutex_);
+    const auto it = calls_.find(call);
+    return it == calls_.end() ? 0 : it->second;
+  }
+  int all_calls() const {
+    std::lock_guard lock(mutex_);
+    int sum = 0;
+    for (const auto& [name, n] : calls_) sum += n;
+    return sum;
+  }
+  // Empty when every rule was kept.
+  std::string problems() const {
+    std::lock_guard lock(mutex_);
+    return problems_;
+  }
+  uint64_t held_bytes(Where where) const {
+    std::lock_guard lock(mutex_);
+    return where == Where::device ? device_bytes_ : host_bytes_;
+  }
+  uint64_t peak_device_bytes() const { return peak_device_bytes_; }
+  size_t live_frames() const {
+    std::lock_guard lock(mutex_);
+    return frames_.size();
+  }
+  size_t live_mappings() const {
+    std::lock_guard lock(mutex_);
+    return mappings_.size();
+  }
+  size_t live_events() const {
+    std::lock_guard lock(mutex_);
+    return events_.size();
+  }
+  // Whether every byte is mapped and may be reached from the device.
+  bool accessible(CUdeviceptr address, size_t bytes, int device = 0) const {
+    std::lock_guard lock(mutex_);
+    const CUdeviceptr end = address + bytes;
+    while (address < end) {
+      auto it = mappings_.upper_bound(address);
+      if (it == mappings_.begin()) return false;
+      --it;
+      if (address >= it->first + it->second.bytes || (it->second.devices >> device & 1) == 0) return false;
+      address = it->first + it->second.bytes;
+    }
+    return true;
+  }
+
+  // The GPU.
+  uint64_t submit(CUcontext context) {
+    std::lock_guard lock(mutex_);
+    return ++work_[context].submitted;
+  }
+  void finish(CUcontext context) {
+    std::lock_guard lock(mutex_);
+    work_[context].finished = work_[context].submitted;
+  }
+  void finish_to(CUcontext context, uint64_t work) {
+    std::lock_guard lock(mutex_);
+    work_[context].finished = std::max(work_[context].finished, work);
+  }
+  uint64_t submitted(CUcontext context) const {
+    std::lock_guard lock(mutex_);
+    const auto it = work_.find(context);
+    return it == work_.end() ? 0 : it->second.submitted;
+  }
+
+  CUresult facts(int device, pool::DeviceFacts* out) noexcept override;
+  CUresult reserve(CUdeviceptr hint, size_t bytes, CUdeviceptr* base) noexcept override;
+  CUresult unreserve(CUdeviceptr base, size_t bytes) noexcept override;
+  CUresult create(int device, Where where, size_t bytes, CUmemGenericAllocationHandle* frame) noexcept override;
+  CUresult release(CUmemGenericAllocationHandle frame) noexcept override;
+  CUresult map(CUdeviceptr address, size_t bytes, CUmemGenericAllocationHandle frame) noexcept override;
+  CUresult unmap(CUdeviceptr address, size_t bytes) noexcept override;
+  CUresult set_access(CUdeviceptr address, size_t bytes, int device) noexcept override;
+  bool has_context_events() noexcept override { return context_events; }
+  CUresult event_create(CUcontext context, CUevent* event) noexcept override;
+  void event_destroy(CUcontext context, CUevent event) noexcept override;
+  CUresult record(CUcontext context, CUevent event) noexcept override;
+  CUresult query(CUevent event) noexcept override;
+  CUresult synchronize(CUcontext context) noexcept override;
+
+ private:
+  struct Fault {
+    int nth;
+    CUresult with;
+  };
+  struct Frame {
+    Where where;
+    size_t bytes;
+    bool released, mapped;
+  };
+  struct Mapping {
+    size_t bytes;
+    CUmemGenericAllocationHandle frame;
+    uint64_t devices;  // bit i: device i may reach it
+  };
+  struct Work {
+    uint64_t submitted = 0, finished = 0;
+  };
+  struct Event {
+    CUcontext context;
+    uint64_t covers;  // work of the context; ~0: never recorded
+  };
+
+  // mutex_ held by all of these.
+  CUresult enter(const char* call);
+  void problem(const std::string& text) { problems_ += text + "\n"; }
+  void drop_if_unused(CUmemGenericAllocationHandle frame);
+  bool event_call(const char* call);
+
+  mutable std::mutex mutex_;  // guards all below
+  std::map<std::string, Fault> faults_;
+  std::map<std::string, int> calls_;
+  std::string problems_;
+  int faults_hit_ = 0;
+  std::map<CUdeviceptr, size_t> reserved_;
+  std::map<CUmemGenericAllocationHandle, Frame> frames_;
+  std::map<CUdeviceptr, Mapping> mappings_;
+  std::map<CUcontext, Work> work_;
+  std::map<CUevent, Event> events_;
+  uint64_t device_bytes_ = 0, host_bytes_ = 0, peak_device_bytes_ = 0;
+  uint64_t next_handle_ = 1;
+};
+
+inline CUcontext fake_context(uint64_t n) { return reinterpret_cast<CUcontext>(n * 0x1000); }
+
+}  // namespace flexlom::unit
