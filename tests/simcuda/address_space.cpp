@@ -9,10 +9,10 @@
 namespace flexlom::sim {
 namespace {
 
-constexpr uint64_t kLow = 0x302000000;          // where the real driver starts
-constexpr uint64_t kLowEnd = 0x8000000000;      // 512 GiB: the end of what TSan leaves there
-constexpr uint64_t kHigh = 0x200000000000;      // AddressSanitizer shadows all of the low range
-constexpr uint64_t kHighEnd = 0x400000000000;
+constexpr uint64_t kLow = 0x302000000;      // where the real driver starts
+constexpr uint64_t kLowEnd = 0x8000000000;  // 512 GiB: the end of what TSan leaves there
+constexpr uint64_t kHigh = 0x400000000000;  // AddressSanitizer shadows all of the low range
+constexpr uint64_t kHighEnd = 0x480000000000;
 constexpr int kReserve = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE;
 
 // The next address to try, in each region. Callers hold memory_lock.
@@ -26,9 +26,27 @@ uint64_t map_raw(uint64_t address, size_t bytes, int protection, int flags, int 
 }
 void unmap_raw(uint64_t address, size_t bytes) { syscall(SYS_munmap, address, bytes); }
 
+#if defined(__has_feature)
+#define SIM_HAS_FEATURE(x) __has_feature(x)
+#else
+#define SIM_HAS_FEATURE(x) 0
+#endif
+
+// ThreadSanitizer fills what it neither shadows nor lets programs use with inaccessible pages. The
+// gap that it does not need itself is where device addresses are asked for.
+void open_sanitizer_gap() {
+#if defined(__SANITIZE_THREAD__) || SIM_HAS_FEATURE(thread_sanitizer)
+  static const bool once = [] {
+    constexpr uint64_t kGap = 0x340000000000, kGapEnd = 0x550000000000;
+    unmap_raw(kGap, kGapEnd - kGap);
+    return true;
+  }();
+  (void)once;
+#endif
+}
+
 uint64_t reserve_exactly(uint64_t address, size_t bytes) {
-  const uint64_t got =
-      map_raw(address, bytes, PROT_NONE, kReserve | MAP_FIXED_NOREPLACE, -1, 0);
+  const uint64_t got = map_raw(address, bytes, PROT_NONE, kReserve | MAP_FIXED_NOREPLACE, -1, 0);
   if (got == address) return got;
   if (got) unmap_raw(got, bytes);  // a kernel older than MAP_FIXED_NOREPLACE
   return 0;
@@ -56,9 +74,12 @@ uint64_t reserve_upwards(uint64_t& next, uint64_t first, uint64_t end, size_t by
 
 int protection_of(Access access) {
   switch (access) {
-    case Access::none: return PROT_NONE;
-    case Access::read: return PROT_READ;
-    case Access::write: return PROT_READ | PROT_WRITE;
+    case Access::none:
+      return PROT_NONE;
+    case Access::read:
+      return PROT_READ;
+    case Access::write:
+      return PROT_READ | PROT_WRITE;
   }
   return PROT_NONE;
 }
@@ -66,6 +87,7 @@ int protection_of(Access access) {
 }  // namespace
 
 uint64_t reserve_range(size_t bytes, size_t alignment, uint64_t hint) {
+  open_sanitizer_gap();
   alignment = std::max<size_t>(alignment, size_t{2} << 20);
   if (hint && hint % alignment == 0)
     if (uint64_t got = reserve_exactly(hint, bytes)) return got;

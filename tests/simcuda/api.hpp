@@ -79,19 +79,19 @@ struct Door<name, needs_init, per_thread, impl> {
 #endif
 
 // The jump. `binding` is globl, or weak for a stub that a real implementation replaces.
-#define SIM_DOOR(symbol, binding, needs_init, per_thread, impl)                                  \
-  [[gnu::used]] static decltype(&::flexlom::sim::Door<#symbol, needs_init, per_thread,           \
-                                                      impl>::call) const                         \
-      simcuda_slot_##symbol asm("simcuda_slot_" #symbol) =                                       \
-          &::flexlom::sim::Door<#symbol, needs_init, per_thread, impl>::call;                    \
-  asm(".pushsection .text\n\t." binding " " #symbol "\n\t.type " #symbol ",@function\n\t"        \
-      ".p2align 4\n" #symbol ":\n\tjmp *simcuda_slot_" #symbol "(%rip)\n\t.size " #symbol ",.-"  \
-      #symbol "\n\t.popsection")
+#define SIM_DOOR(symbol, binding, needs_init, per_thread, impl)                           \
+  [[gnu::used]] static decltype(&::flexlom::sim::Door<#symbol, needs_init, per_thread,    \
+                                                      impl>::call)                        \
+      const simcuda_slot_##symbol asm("simcuda_slot_" #symbol) =                          \
+          &::flexlom::sim::Door<#symbol, needs_init, per_thread, impl>::call;             \
+  asm(".pushsection .text\n\t." binding " " #symbol "\n\t.type " #symbol                  \
+      ",@function\n\t"                                                                    \
+      ".p2align 4\n" #symbol ":\n\tjmp *simcuda_slot_" #symbol "(%rip)\n\t.size " #symbol \
+      ",.-" #symbol "\n\t.popsection")
 
-#define SIM_CHECK_TYPE(symbol, impl)                                                    \
-  static_assert(std::is_same_v<decltype(&::symbol),                                     \
-                               decltype(&::flexlom::sim::Door<#symbol, true, false,     \
-                                                              impl>::call)>,            \
+#define SIM_CHECK_TYPE(symbol, impl)                                                               \
+  static_assert(std::is_same_v<decltype(&::symbol),                                                \
+                               decltype(&::flexlom::sim::Door<#symbol, true, false, impl>::call)>, \
                 "not the type that cuda.h gives " #symbol)
 
 // A symbol that works only after cuInit / before it as well / and its per-thread-stream twin.
@@ -99,9 +99,9 @@ struct Door<name, needs_init, per_thread, impl> {
   SIM_CHECK_TYPE(symbol, impl);  \
   SIM_DOOR(symbol, "globl", true, false, impl)
 #define SIM_EXPORT_EARLY(symbol, impl)                                                     \
-  static_assert(std::is_same_v<decltype(&::symbol),                                        \
-                               decltype(&::flexlom::sim::Door<#symbol, false, false,       \
-                                                              impl>::call)>);              \
+  static_assert(                                                                           \
+      std::is_same_v<decltype(&::symbol),                                                  \
+                     decltype(&::flexlom::sim::Door<#symbol, false, false, impl>::call)>); \
   SIM_DOOR(symbol, "globl", false, false, impl)
 #define SIM_EXPORT_PTSZ(symbol, impl) \
   SIM_EXPORT(symbol, impl);           \

@@ -3,11 +3,10 @@
 #include <algorithm>
 
 #include "tests/simcuda/graph.hpp"
+#include "tests/simcuda/thread_state.hpp"
 
 namespace flexlom::sim {
 namespace {
-
-thread_local CUstreamCaptureMode thread_mode = CU_STREAM_CAPTURE_MODE_GLOBAL;
 
 std::vector<std::shared_ptr<Capture>>& open_captures() {  // guarded by submit_lock
   static auto* const all = new std::vector<std::shared_ptr<Capture>>;
@@ -22,6 +21,7 @@ void forget(const std::shared_ptr<Capture>& capture) {
 
 // Is this capture a reason to refuse an unsafe call of this thread?
 bool forbids(const Capture& capture) {
+  const CUstreamCaptureMode thread_mode = this_thread().capture_mode;
   if (capture.invalid || thread_mode == CU_STREAM_CAPTURE_MODE_RELAXED) return false;
   if (capture.owner == std::this_thread::get_id())
     return capture.mode != CU_STREAM_CAPTURE_MODE_RELAXED;
@@ -244,7 +244,7 @@ CUresult capture_info(Call& c, CUstream handle, CUstreamCaptureStatus* status, c
                       CUgraph* graph, const CUgraphNode** dependencies,
                       const CUgraphEdgeData** edges, size_t* count) {
   require(status);
-  thread_local std::vector<CUgraphNode> handles;
+  std::vector<CUgraphNode>& handles = this_thread().capture_front;
   StreamRef stream = stream_of(c, handle);
   std::lock_guard guard(state().submit_lock);
   *status = status_of(*stream);
@@ -258,8 +258,7 @@ CUresult capture_info(Call& c, CUstream handle, CUstreamCaptureStatus* status, c
   if (count) *count = handles.size();
   return CUDA_SUCCESS;
 }
-CUresult get_capture_info(Call& c, CUstream handle, CUstreamCaptureStatus* status,
-                          cuuint64_t* id) {
+CUresult get_capture_info(Call& c, CUstream handle, CUstreamCaptureStatus* status, cuuint64_t* id) {
   return capture_info(c, handle, status, id, nullptr, nullptr, nullptr, nullptr);
 }
 CUresult get_capture_info_v2(Call& c, CUstream handle, CUstreamCaptureStatus* status,
@@ -287,7 +286,7 @@ CUresult update_dependencies(Call& c, CUstream handle, CUgraphNode* dependencies
 CUresult exchange_mode(Call&, CUstreamCaptureMode* mode) {
   require(mode && *mode >= CU_STREAM_CAPTURE_MODE_GLOBAL &&
           *mode <= CU_STREAM_CAPTURE_MODE_RELAXED);
-  std::swap(thread_mode, *mode);
+  std::swap(this_thread().capture_mode, *mode);
   return CUDA_SUCCESS;
 }
 

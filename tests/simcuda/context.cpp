@@ -6,11 +6,12 @@
 #include "tests/simcuda/memory.hpp"
 #include "tests/simcuda/module.hpp"
 #include "tests/simcuda/stream.hpp"
+#include "tests/simcuda/thread_state.hpp"
 
 namespace flexlom::sim {
 namespace {
 
-thread_local std::vector<Context*> stack;
+std::vector<Context*>& stack() { return this_thread().contexts; }
 
 std::vector<Context*>& all_contexts() {  // guarded by context_lock
   static auto* const all = new std::vector<Context*>;
@@ -59,7 +60,7 @@ CUresult create(CUcontext* out, unsigned flags, CUdevice dev) {
     context->attachments = 1;
   }
   bring_up(*context, flags);
-  stack.push_back(context);
+  stack().push_back(context);
   *out = handle_of(context);
   return CUDA_SUCCESS;
 }
@@ -79,7 +80,7 @@ CUresult ctx_destroy(Call&, CUcontext handle) {
   require(!context.primary, CUDA_ERROR_INVALID_CONTEXT);
   require(context.alive.exchange(false), CUDA_ERROR_CONTEXT_IS_DESTROYED);
   tear_down(context);
-  if (!stack.empty() && stack.back() == &context) stack.pop_back();
+  if (!stack().empty() && stack().back() == &context) stack().pop_back();
   return CUDA_SUCCESS;
 }
 
@@ -104,31 +105,31 @@ CUresult ctx_detach(Call& c, CUcontext handle) {
 }
 
 CUresult ctx_push(Call&, CUcontext handle) {
-  stack.push_back(&context_of(handle));
+  stack().push_back(&context_of(handle));
   return CUDA_SUCCESS;
 }
 CUresult ctx_pop(Call&, CUcontext* out) {
-  require(!stack.empty(), CUDA_ERROR_INVALID_CONTEXT);
-  if (out) *out = handle_of(stack.back());
-  stack.pop_back();
+  require(!stack().empty(), CUDA_ERROR_INVALID_CONTEXT);
+  if (out) *out = handle_of(stack().back());
+  stack().pop_back();
   return CUDA_SUCCESS;
 }
 CUresult ctx_set(Call&, CUcontext handle) {
   if (!handle) {
-    if (!stack.empty()) stack.pop_back();
+    if (!stack().empty()) stack().pop_back();
     return CUDA_SUCCESS;
   }
   Context& context = context_of(handle);
-  if (stack.empty()) {
-    stack.push_back(&context);
+  if (stack().empty()) {
+    stack().push_back(&context);
   } else {
-    stack.back() = &context;
+    stack().back() = &context;
   }
   return CUDA_SUCCESS;
 }
 CUresult ctx_get(Call&, CUcontext* out) {
   require(out);
-  *out = stack.empty() ? nullptr : handle_of(stack.back());
+  *out = stack().empty() ? nullptr : handle_of(stack().back());
   return CUDA_SUCCESS;
 }
 
@@ -228,12 +229,12 @@ CUresult primary_get_state(Call&, CUdevice dev, unsigned* flags, int* active) {
 
 Context* new_primary_context(int device) { return new_context(device, true); }
 
-Context* current_context_or_null() { return stack.empty() ? nullptr : stack.back(); }
+Context* current_context_or_null() { return stack().empty() ? nullptr : stack().back(); }
 
 Context& current_context() {
-  require(!stack.empty(), CUDA_ERROR_INVALID_CONTEXT);
-  require(stack.back()->alive, CUDA_ERROR_CONTEXT_IS_DESTROYED);
-  return *stack.back();
+  require(!stack().empty(), CUDA_ERROR_INVALID_CONTEXT);
+  require(stack().back()->alive, CUDA_ERROR_CONTEXT_IS_DESTROYED);
+  return *stack().back();
 }
 
 Context& context_of(CUcontext handle) {

@@ -20,18 +20,22 @@ size_t span(size_t pitch, size_t height, const CUDA_MEMCPY3D& w) {
 
 CUdeviceptr origin(CUmemorytype type, const void* host, CUdeviceptr device) {
   switch (type) {
-    case CU_MEMORYTYPE_HOST: return reinterpret_cast<CUdeviceptr>(host);
+    case CU_MEMORYTYPE_HOST:
+      return reinterpret_cast<CUdeviceptr>(host);
     case CU_MEMORYTYPE_DEVICE:
-    case CU_MEMORYTYPE_UNIFIED: return device;
-    case CU_MEMORYTYPE_ARRAY: fail(CUDA_ERROR_NOT_SUPPORTED);
+    case CU_MEMORYTYPE_UNIFIED:
+      return device;
+    case CU_MEMORYTYPE_ARRAY:
+      fail(CUDA_ERROR_NOT_SUPPORTED);
   }
   fail(CUDA_ERROR_INVALID_VALUE);
 }
 
 CUDA_MEMCPY3D linear(CUdeviceptr to, Side to_side, CUdeviceptr from, Side from_side, size_t bytes) {
   const auto type = [](Side side) {
-    return side == Side::host ? CU_MEMORYTYPE_HOST
-                              : side == Side::device ? CU_MEMORYTYPE_DEVICE : CU_MEMORYTYPE_UNIFIED;
+    return side == Side::host     ? CU_MEMORYTYPE_HOST
+           : side == Side::device ? CU_MEMORYTYPE_DEVICE
+                                  : CU_MEMORYTYPE_UNIFIED;
   };
   CUDA_MEMCPY3D w{};
   w.dstMemoryType = type(to_side);

@@ -137,15 +137,20 @@ constexpr Attribute fixed_attributes[] = {
 int attribute_of(const Device& device, CUdevice_attribute attribute) {
   const int version = options().driver_version;
   switch (attribute) {
-    case CU_DEVICE_ATTRIBUTE_PCI_BUS_ID: return device.ordinal + 1;
+    case CU_DEVICE_ATTRIBUTE_PCI_BUS_ID:
+      return device.ordinal + 1;
     case CU_DEVICE_ATTRIBUTE_VIRTUAL_MEMORY_MANAGEMENT_SUPPORTED:
-    case CU_DEVICE_ATTRIBUTE_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR_SUPPORTED: return version >= 10020;
-    case CU_DEVICE_ATTRIBUTE_MEMORY_POOLS_SUPPORTED: return version >= 11020;
-    case CU_DEVICE_ATTRIBUTE_HOST_NUMA_ID: return version >= 12020 ? 0 : -1;
+    case CU_DEVICE_ATTRIBUTE_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR_SUPPORTED:
+      return version >= 10020;
+    case CU_DEVICE_ATTRIBUTE_MEMORY_POOLS_SUPPORTED:
+      return version >= 11020;
+    case CU_DEVICE_ATTRIBUTE_HOST_NUMA_ID:
+      return version >= 12020 ? 0 : -1;
     case CU_DEVICE_ATTRIBUTE_HOST_NUMA_VIRTUAL_MEMORY_MANAGEMENT_SUPPORTED:
     case CU_DEVICE_ATTRIBUTE_HOST_VIRTUAL_MEMORY_MANAGEMENT_SUPPORTED:
       return options().host_vmm && version >= 12020;
-    default: break;
+    default:
+      break;
   }
   const auto* found = std::find_if(std::begin(fixed_attributes), std::end(fixed_attributes),
                                    [&](const Attribute& known) { return known.id == attribute; });
@@ -206,10 +211,10 @@ CUresult ctx_get_limit(Call&, size_t* out, CUlimit limit) {
   if (found != context.limits.end()) {
     *out = found->second;
   } else {
-    *out = limit == CU_LIMIT_STACK_SIZE          ? 1024
-           : limit == CU_LIMIT_PRINTF_FIFO_SIZE  ? 7 << 20
-           : limit == CU_LIMIT_MALLOC_HEAP_SIZE  ? 8 << 20
-                                                 : 0;
+    *out = limit == CU_LIMIT_STACK_SIZE         ? 1024
+           : limit == CU_LIMIT_PRINTF_FIFO_SIZE ? 7 << 20
+           : limit == CU_LIMIT_MALLOC_HEAP_SIZE ? 8 << 20
+                                                : 0;
   }
   return CUDA_SUCCESS;
 }

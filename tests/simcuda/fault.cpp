@@ -162,8 +162,8 @@ void record_entry(Site& site) {
   }
   if (f.trace_fd >= 0) {
     char line[128];
-    const int n =
-        snprintf(line, sizeof line, "%ld %s\n", static_cast<long>(syscall(SYS_gettid)), site.symbol);
+    const int n = snprintf(line, sizeof line, "%ld %s\n", static_cast<long>(syscall(SYS_gettid)),
+                           site.symbol);
     [[maybe_unused]] const ssize_t written = write(f.trace_fd, line, static_cast<size_t>(n));
   }
 }

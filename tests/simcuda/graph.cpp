@@ -99,7 +99,8 @@ std::shared_ptr<Graph> Graph::copy(bool keep_originals) const {
   std::map<const Node*, Node*> twin;
   for (const auto& node : nodes) {
     Node* copied = made->add(node->task, {});
-    if (auto* child = std::get_if<ChildGraphTask>(&copied->task)) child->graph = child->graph->copy();
+    if (auto* child = std::get_if<ChildGraphTask>(&copied->task))
+      child->graph = child->graph->copy();
     copied->enabled = node->enabled;
     copied->original = keep_originals ? node->original : node.get();
     twin[node.get()] = copied;

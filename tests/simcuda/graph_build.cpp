@@ -63,9 +63,8 @@ void give_list(size_t available, size_t* count, bool wanted, Get get) {
   *count = std::min(*count, available);
 }
 void give_nodes(const std::vector<const Node*>& list, CUgraphNode* out, size_t* count) {
-  give_list(list.size(), count, out != nullptr, [&](size_t i, bool exists) {
-    out[i] = exists ? handle_of(list[i]) : nullptr;
-  });
+  give_list(list.size(), count, out != nullptr,
+            [&](size_t i, bool exists) { out[i] = exists ? handle_of(list[i]) : nullptr; });
 }
 
 CUresult get_nodes(Call&, CUgraph handle, CUgraphNode* out, size_t* count) {
@@ -164,10 +163,12 @@ CUresult remove_dependencies(Call& c, CUgraph handle, const CUgraphNode* from,
 
 CUgraphNodeType type_of(const Task& task) {
   constexpr CUgraphNodeType types[] = {
-      CU_GRAPH_NODE_TYPE_KERNEL,       CU_GRAPH_NODE_TYPE_MEMCPY,       CU_GRAPH_NODE_TYPE_MEMSET,
-      CU_GRAPH_NODE_TYPE_HOST,         CU_GRAPH_NODE_TYPE_EMPTY,        CU_GRAPH_NODE_TYPE_EVENT_RECORD,
-      CU_GRAPH_NODE_TYPE_WAIT_EVENT,   CU_GRAPH_NODE_TYPE_BATCH_MEM_OP, CU_GRAPH_NODE_TYPE_GRAPH,
-      CU_GRAPH_NODE_TYPE_MEM_ALLOC,    CU_GRAPH_NODE_TYPE_MEM_FREE};
+      CU_GRAPH_NODE_TYPE_KERNEL,     CU_GRAPH_NODE_TYPE_MEMCPY,
+      CU_GRAPH_NODE_TYPE_MEMSET,     CU_GRAPH_NODE_TYPE_HOST,
+      CU_GRAPH_NODE_TYPE_EMPTY,      CU_GRAPH_NODE_TYPE_EVENT_RECORD,
+      CU_GRAPH_NODE_TYPE_WAIT_EVENT, CU_GRAPH_NODE_TYPE_BATCH_MEM_OP,
+      CU_GRAPH_NODE_TYPE_GRAPH,      CU_GRAPH_NODE_TYPE_MEM_ALLOC,
+      CU_GRAPH_NODE_TYPE_MEM_FREE};
   static_assert(std::size(types) == std::variant_size_v<Task>);
   return types[task.index()];
 }

@@ -5,6 +5,7 @@
 #include "tests/simcuda/capture.hpp"
 #include "tests/simcuda/event.hpp"
 #include "tests/simcuda/graph_node.hpp"
+#include "tests/simcuda/pool.hpp"
 
 namespace flexlom::sim {
 namespace {
@@ -69,9 +70,11 @@ CUresult graph_launch(Call& c, CUgraphExec handle, CUstream stream_handle) {
   std::lock_guard guard(state().submit_lock);
   Exec& exec = exec_of(handle);
   if (record_in_capture(*stream, ChildGraphTask{exec.graph})) return CUDA_SUCCESS;
+  claim_graph_memory(*exec.graph);
   Completions after;
   if (exec.last && !exec.last->is_done()) after.push_back(exec.last);
-  exec.last = enqueue(*stream, [graph = exec.graph] { run_graph(*graph); }, std::move(after));
+  exec.last = enqueue(
+      *stream, [graph = exec.graph] { run_graph(*graph); }, std::move(after));
   return CUDA_SUCCESS;
 }
 CUresult graph_upload(Call& c, CUgraphExec handle, CUstream stream) {
@@ -113,8 +116,7 @@ CUresult exec_kernel_v2(Call&, CUgraphExec exec, CUgraphNode node,
   require(p);
   return change(exec, node, task_from(*p));
 }
-CUresult exec_memcpy(Call&, CUgraphExec exec, CUgraphNode node, const CUDA_MEMCPY3D* p,
-                     CUcontext) {
+CUresult exec_memcpy(Call&, CUgraphExec exec, CUgraphNode node, const CUDA_MEMCPY3D* p, CUcontext) {
   require(p);
   return change(exec, node, task_from(*p));
 }

@@ -28,8 +28,8 @@ CUDA_KERNEL_NODE_PARAMS_v2 widened(const CUDA_KERNEL_NODE_PARAMS_v1& p) {
 Task task_from(const CUDA_KERNEL_NODE_PARAMS_v2& p) {
   const CUfunction function = p.func ? p.func : reinterpret_cast<CUfunction>(p.kern);
   return make_kernel_task(function, {p.gridDimX, p.gridDimY, p.gridDimZ},
-                          {p.blockDimX, p.blockDimY, p.blockDimZ}, p.sharedMemBytes,
-                          p.kernelParams, p.extra);
+                          {p.blockDimX, p.blockDimY, p.blockDimZ}, p.sharedMemBytes, p.kernelParams,
+                          p.extra);
 }
 Task task_from(const CUDA_MEMCPY3D& p) { return CopyTask{checked_copy(p)}; }
 Task task_from(const CUDA_MEMSET_NODE_PARAMS& p) {
@@ -71,31 +71,38 @@ Task free_task(CUdeviceptr address) {
 Task task_from(CUgraphNodeParams& p) {
   switch (p.type) {
     case CU_GRAPH_NODE_TYPE_KERNEL: {
-      CUDA_KERNEL_NODE_PARAMS_v1 narrow{p.kernel.func,      p.kernel.gridDimX,  p.kernel.gridDimY,
-                                        p.kernel.gridDimZ,  p.kernel.blockDimX, p.kernel.blockDimY,
-                                        p.kernel.blockDimZ, p.kernel.sharedMemBytes,
-                                        p.kernel.kernelParams, p.kernel.extra};
+      CUDA_KERNEL_NODE_PARAMS_v1 narrow{
+          p.kernel.func,         p.kernel.gridDimX,  p.kernel.gridDimY,  p.kernel.gridDimZ,
+          p.kernel.blockDimX,    p.kernel.blockDimY, p.kernel.blockDimZ, p.kernel.sharedMemBytes,
+          p.kernel.kernelParams, p.kernel.extra};
       if (!narrow.func) narrow.func = reinterpret_cast<CUfunction>(p.kernel.kern);
       return task_from(widened(narrow));
     }
-    case CU_GRAPH_NODE_TYPE_MEMCPY: return task_from(p.memcpy.copyParams);
+    case CU_GRAPH_NODE_TYPE_MEMCPY:
+      return task_from(p.memcpy.copyParams);
     case CU_GRAPH_NODE_TYPE_MEMSET:
       return task_from(CUDA_MEMSET_NODE_PARAMS{p.memset.dst, p.memset.pitch, p.memset.value,
                                                p.memset.elementSize, p.memset.width,
                                                p.memset.height});
     case CU_GRAPH_NODE_TYPE_HOST:
       return task_from(CUDA_HOST_NODE_PARAMS_v1{p.host.fn, p.host.userData});
-    case CU_GRAPH_NODE_TYPE_GRAPH: return child_task(p.graph.graph);
-    case CU_GRAPH_NODE_TYPE_EMPTY: return EmptyTask{};
-    case CU_GRAPH_NODE_TYPE_WAIT_EVENT: return EventWaitTask{event_of(p.eventWait.event)};
-    case CU_GRAPH_NODE_TYPE_EVENT_RECORD: return EventRecordTask{event_of(p.eventRecord.event)};
+    case CU_GRAPH_NODE_TYPE_GRAPH:
+      return child_task(p.graph.graph);
+    case CU_GRAPH_NODE_TYPE_EMPTY:
+      return EmptyTask{};
+    case CU_GRAPH_NODE_TYPE_WAIT_EVENT:
+      return EventWaitTask{event_of(p.eventWait.event)};
+    case CU_GRAPH_NODE_TYPE_EVENT_RECORD:
+      return EventRecordTask{event_of(p.eventRecord.event)};
     case CU_GRAPH_NODE_TYPE_MEM_ALLOC:
       return alloc_task(p.alloc.poolProps, p.alloc.bytesize, &p.alloc.dptr);
-    case CU_GRAPH_NODE_TYPE_MEM_FREE: return free_task(p.free.dptr);
+    case CU_GRAPH_NODE_TYPE_MEM_FREE:
+      return free_task(p.free.dptr);
     case CU_GRAPH_NODE_TYPE_BATCH_MEM_OP:
       return task_from(CUDA_BATCH_MEM_OP_NODE_PARAMS_v1{p.memOp.ctx, p.memOp.count,
                                                         p.memOp.paramArray, p.memOp.flags});
-    default: fail(CUDA_ERROR_NOT_SUPPORTED);
+    default:
+      fail(CUDA_ERROR_NOT_SUPPORTED);
   }
 }
 
@@ -148,8 +155,7 @@ CUresult add_memop(Call&, CUgraphNode* out, CUgraph graph, const CUgraphNode* af
   require(p);
   return add(out, graph, after, count, task_from(*p));
 }
-CUresult add_empty(Call&, CUgraphNode* out, CUgraph graph, const CUgraphNode* after,
-                   size_t count) {
+CUresult add_empty(Call&, CUgraphNode* out, CUgraph graph, const CUgraphNode* after, size_t count) {
   return add(out, graph, after, count, EmptyTask{});
 }
 CUresult add_child(Call&, CUgraphNode* out, CUgraph graph, const CUgraphNode* after, size_t count,

@@ -1,6 +1,7 @@
 // Pinned and registered host memory. Its device address is its host address.
 #include <sys/mman.h>
 
+#include "tests/simcuda/capture.hpp"
 #include "tests/simcuda/memory.hpp"
 #include "tests/simcuda/pool.hpp"
 
@@ -21,12 +22,12 @@ constexpr unsigned kRegisterFlags = CU_MEMHOSTREGISTER_PORTABLE | CU_MEMHOSTREGI
 CUresult pin(void** out, size_t bytes, unsigned flags) {
   require(out && bytes && (flags & ~kAllocFlags) == 0);
   Context& context = current_context();
+  refuse_unsafe_in_capture();
   require(bytes <= size_t{1} << 46, CUDA_ERROR_OUT_OF_MEMORY);
   const size_t rounded = (bytes + 4095) / 4096 * 4096;
   std::lock_guard guard(state().memory_lock);
   require(state().host.book(rounded), CUDA_ERROR_OUT_OF_MEMORY);
-  void* memory =
-      mmap(nullptr, rounded, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  void* memory = mmap(nullptr, rounded, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   if (memory == MAP_FAILED) {
     state().host.unbook(rounded);
     return CUDA_ERROR_OUT_OF_MEMORY;
@@ -57,6 +58,7 @@ CUresult mem_host_alloc(Call&, void** out, size_t bytes, unsigned flags) {
 CUresult mem_free_host(Call&, void* memory) {
   Context& context = current_context();
   if (!memory) return CUDA_SUCCESS;
+  refuse_unsafe_in_capture();
   const auto address = reinterpret_cast<CUdeviceptr>(memory);
   {
     std::lock_guard guard(state().memory_lock);
@@ -77,9 +79,9 @@ CUresult mem_host_register(Call&, void* memory, size_t bytes, unsigned flags) {
   const auto address = reinterpret_cast<CUdeviceptr>(memory);
   std::lock_guard guard(state().memory_lock);
   auto next = allocations().lower_bound(address);
-  require(!allocation_at(address) &&
-              (next == allocations().end() || next->first >= address + bytes),
-          CUDA_ERROR_HOST_MEMORY_ALREADY_REGISTERED);
+  require(
+      !allocation_at(address) && (next == allocations().end() || next->first >= address + bytes),
+      CUDA_ERROR_HOST_MEMORY_ALREADY_REGISTERED);
   Allocation a;
   a.address = address;
   a.bytes = a.reserved = bytes;
@@ -98,8 +100,7 @@ CUresult mem_host_unregister(Call&, void* memory) {
   drain(context);
   std::lock_guard guard(state().memory_lock);
   Allocation* a = allocation_at(reinterpret_cast<CUdeviceptr>(memory));
-  require(a && a->kind == Kind::registered &&
-              a->address == reinterpret_cast<CUdeviceptr>(memory),
+  require(a && a->kind == Kind::registered && a->address == reinterpret_cast<CUdeviceptr>(memory),
           CUDA_ERROR_HOST_MEMORY_NOT_REGISTERED);
   remove(*a);
   return CUDA_SUCCESS;

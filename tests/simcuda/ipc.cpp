@@ -71,8 +71,7 @@ CUresult open_mem_handle(Call&, CUdeviceptr* out, CUipcMemHandle handle, unsigne
     *out = open->address;
     return CUDA_SUCCESS;
   }
-  const std::string path =
-      "/proc/" + std::to_string(wire.pid) + "/fd/" + std::to_string(wire.fd);
+  const std::string path = "/proc/" + std::to_string(wire.pid) + "/fd/" + std::to_string(wire.fd);
   const int fd = ::open(path.c_str(), O_RDWR | O_CLOEXEC);
   require(fd >= 0, CUDA_ERROR_MAP_FAILED);
   std::shared_ptr<Frame> frame = import_frame(fd, wire.frame_offset, wire.frame_bytes);

@@ -3,6 +3,7 @@
 #include <time.h>
 
 #include <algorithm>
+#include <array>
 #include <cstdint>
 #include <cstring>
 #include <tuple>
@@ -16,12 +17,12 @@ namespace {
 
 // A parameter list laid out as the CUDA compiler does it: each at its natural alignment.
 template <class... A>
-std::vector<Param> layout() {
-  std::vector<Param> list;
-  size_t offset = 0;
+constexpr std::array<Param, sizeof...(A)> layout() {
+  std::array<Param, sizeof...(A)> list{};
+  [[maybe_unused]] size_t index = 0, offset = 0;
   [[maybe_unused]] const auto add = [&](size_t bytes, size_t alignment) {
     offset = (offset + alignment - 1) / alignment * alignment;
-    list.push_back({offset, bytes});
+    list[index++] = {offset, bytes};
     offset += bytes;
   };
   (add(sizeof(A), alignof(A)), ...);
@@ -33,15 +34,16 @@ struct Entry;
 template <class... A, void (*function)(A...)>
 struct Entry<function> {
   template <size_t... index>
-  static void call(const std::byte* params, std::index_sequence<index...>) {
-    static const std::vector<Param> list = layout<A...>();
+  static void call([[maybe_unused]] const std::byte* params, std::index_sequence<index...>) {
+    [[maybe_unused]] constexpr auto list = layout<A...>();
     std::tuple<A...> values{};
     ((void)memcpy(&std::get<index>(values), params + list[index].offset, sizeof(A)), ...);
     std::apply(function, values);
   }
   static void run(const std::byte* params) { call(params, std::index_sequence_for<A...>{}); }
   static Kernel make(const char* name) {
-    Kernel kernel{name, layout<A...>(), 0, run};
+    constexpr auto list = layout<A...>();
+    Kernel kernel{name, {list.begin(), list.end()}, 0, run};
     if (!kernel.params.empty())
       kernel.param_bytes = kernel.params.back().offset + kernel.params.back().bytes;
     return kernel;
@@ -111,14 +113,10 @@ void flex_empty() {}
 
 const std::vector<Kernel>& kernels() {
   static const auto* const all = new std::vector<Kernel>{
-      Entry<flex_fill>::make("flex_fill"),
-      Entry<flex_check>::make("flex_check"),
-      Entry<flex_add>::make("flex_add"),
-      Entry<flex_copy>::make("flex_copy"),
-      Entry<flex_sum>::make("flex_sum"),
-      Entry<flex_spin_until>::make("flex_spin_until"),
-      Entry<flex_spin_ns>::make("flex_spin_ns"),
-      Entry<flex_chase>::make("flex_chase"),
+      Entry<flex_fill>::make("flex_fill"),       Entry<flex_check>::make("flex_check"),
+      Entry<flex_add>::make("flex_add"),         Entry<flex_copy>::make("flex_copy"),
+      Entry<flex_sum>::make("flex_sum"),         Entry<flex_spin_until>::make("flex_spin_until"),
+      Entry<flex_spin_ns>::make("flex_spin_ns"), Entry<flex_chase>::make("flex_chase"),
       Entry<flex_empty>::make("flex_empty"),
   };
   return *all;

@@ -14,11 +14,14 @@ Allocation& managed_range(CUdeviceptr address, size_t bytes) {
 
 CUdevice device_of(const CUmemLocation& location) {
   switch (location.type) {
-    case CU_MEM_LOCATION_TYPE_DEVICE: return device_at(location.id).ordinal;
+    case CU_MEM_LOCATION_TYPE_DEVICE:
+      return device_at(location.id).ordinal;
     case CU_MEM_LOCATION_TYPE_HOST:
     case CU_MEM_LOCATION_TYPE_HOST_NUMA:
-    case CU_MEM_LOCATION_TYPE_HOST_NUMA_CURRENT: return CU_DEVICE_CPU;
-    default: fail(CUDA_ERROR_INVALID_VALUE);
+    case CU_MEM_LOCATION_TYPE_HOST_NUMA_CURRENT:
+      return CU_DEVICE_CPU;
+    default:
+      fail(CUDA_ERROR_INVALID_VALUE);
   }
 }
 CUmemLocation location_of(CUdevice device) {
@@ -45,13 +48,24 @@ CUresult advise_v2(Call&, CUdeviceptr address, size_t bytes, CUmem_advise advice
   std::lock_guard guard(state().memory_lock);
   Allocation& a = managed_range(address, bytes);
   switch (advice) {
-    case CU_MEM_ADVISE_SET_READ_MOSTLY: a.read_mostly = true; break;
-    case CU_MEM_ADVISE_UNSET_READ_MOSTLY: a.read_mostly = false; break;
-    case CU_MEM_ADVISE_SET_PREFERRED_LOCATION: a.preferred = device_of(location); break;
-    case CU_MEM_ADVISE_UNSET_PREFERRED_LOCATION: a.preferred = CU_DEVICE_INVALID; break;
+    case CU_MEM_ADVISE_SET_READ_MOSTLY:
+      a.read_mostly = true;
+      break;
+    case CU_MEM_ADVISE_UNSET_READ_MOSTLY:
+      a.read_mostly = false;
+      break;
+    case CU_MEM_ADVISE_SET_PREFERRED_LOCATION:
+      a.preferred = device_of(location);
+      break;
+    case CU_MEM_ADVISE_UNSET_PREFERRED_LOCATION:
+      a.preferred = CU_DEVICE_INVALID;
+      break;
     case CU_MEM_ADVISE_SET_ACCESSED_BY:
-    case CU_MEM_ADVISE_UNSET_ACCESSED_BY: device_of(location); break;
-    default: fail(CUDA_ERROR_INVALID_VALUE);
+    case CU_MEM_ADVISE_UNSET_ACCESSED_BY:
+      device_of(location);
+      break;
+    default:
+      fail(CUDA_ERROR_INVALID_VALUE);
   }
   return CUDA_SUCCESS;
 }
@@ -71,23 +85,33 @@ CUresult range_get_attribute(Call&, void* out, size_t out_bytes, CUmem_range_att
                                        : int{location_of(device).type};
   };
   switch (attribute) {
-    case CU_MEM_RANGE_ATTRIBUTE_READ_MOSTLY: *values = a.read_mostly; break;
+    case CU_MEM_RANGE_ATTRIBUTE_READ_MOSTLY:
+      *values = a.read_mostly;
+      break;
     case CU_MEM_RANGE_ATTRIBUTE_PREFERRED_LOCATION:
-    case CU_MEM_RANGE_ATTRIBUTE_PREFERRED_LOCATION_ID: *values = a.preferred; break;
+    case CU_MEM_RANGE_ATTRIBUTE_PREFERRED_LOCATION_ID:
+      *values = a.preferred;
+      break;
     case CU_MEM_RANGE_ATTRIBUTE_LAST_PREFETCH_LOCATION:
-    case CU_MEM_RANGE_ATTRIBUTE_LAST_PREFETCH_LOCATION_ID: *values = a.last_prefetch; break;
-    case CU_MEM_RANGE_ATTRIBUTE_PREFERRED_LOCATION_TYPE: *values = type(a.preferred); break;
-    case CU_MEM_RANGE_ATTRIBUTE_LAST_PREFETCH_LOCATION_TYPE: *values = type(a.last_prefetch); break;
+    case CU_MEM_RANGE_ATTRIBUTE_LAST_PREFETCH_LOCATION_ID:
+      *values = a.last_prefetch;
+      break;
+    case CU_MEM_RANGE_ATTRIBUTE_PREFERRED_LOCATION_TYPE:
+      *values = type(a.preferred);
+      break;
+    case CU_MEM_RANGE_ATTRIBUTE_LAST_PREFETCH_LOCATION_TYPE:
+      *values = type(a.last_prefetch);
+      break;
     case CU_MEM_RANGE_ATTRIBUTE_ACCESSED_BY:
       for (size_t i = 0; i < out_bytes / 4; ++i) values[i] = CU_DEVICE_INVALID;
       break;
-    default: fail(CUDA_ERROR_INVALID_VALUE);
+    default:
+      fail(CUDA_ERROR_INVALID_VALUE);
   }
   return CUDA_SUCCESS;
 }
-CUresult range_get_attributes(Call& c, void** out, size_t* sizes,
-                              CUmem_range_attribute* attributes, size_t count, CUdeviceptr address,
-                              size_t bytes) {
+CUresult range_get_attributes(Call& c, void** out, size_t* sizes, CUmem_range_attribute* attributes,
+                              size_t count, CUdeviceptr address, size_t bytes) {
   require(out && sizes && attributes && count);
   for (size_t i = 0; i < count; ++i)
     range_get_attribute(c, out[i], sizes[i], attributes[i], address, bytes);

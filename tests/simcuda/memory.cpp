@@ -11,7 +11,7 @@ namespace flexlom::sim {
 
 namespace {
 
-constexpr size_t kAlignment = 512;        // bytes, of every device allocation
+constexpr size_t kAlignment = 512;              // bytes, of every device allocation
 constexpr size_t kSmallest = kGranularity / 2;  // at least this: granules of its own
 
 std::vector<std::unique_ptr<Chunk>>& chunks() {  // guarded by memory_lock
@@ -130,6 +130,7 @@ void free_all_of(Context& context) {
 
 void check_range(CUdeviceptr address, size_t bytes, bool device_only) {
   if (!bytes) return;
+  require(bytes <= kMaxReservation && address <= UINT64_MAX - bytes);
   std::lock_guard guard(state().memory_lock);
   CUdeviceptr at = address;
   const CUdeviceptr end = address + bytes;
@@ -183,7 +184,7 @@ CUresult mem_alloc_managed(Call&, CUdeviceptr* out, size_t bytes, unsigned flags
 }
 
 bool freeable(const Allocation* a, CUdeviceptr address) {
-  return a && a->address == address && !a->freeing &&
+  return a && a->address == address && !a->freeing && (!a->graph_owned || a->graph_live) &&
          (a->kind == Kind::device || a->kind == Kind::managed);
 }
 
@@ -203,7 +204,11 @@ CUresult mem_free(Call&, CUdeviceptr address) {
   std::lock_guard guard(state().memory_lock);
   Allocation* a = allocation_at(address);
   require(freeable(a, address));
-  remove(*a);
+  if (a->graph_owned) {
+    a->graph_live = false;
+  } else {
+    remove(*a);
+  }
   return CUDA_SUCCESS;
 }
 

@@ -33,18 +33,20 @@ struct Allocation {
   Kind kind = Kind::device;
   int device = 0;
   Context* context = nullptr;
-  Pool* pool = nullptr;  // stream-ordered
+  Pool* pool = nullptr;          // stream-ordered
   std::shared_ptr<Frame> frame;  // null when inside a chunk of small allocations
   Chunk* chunk = nullptr;
   uint64_t id = 0;
   unsigned host_flags = 0;
   bool sync_memops = false;
-  bool freeing = false;       // cuMemFreeAsync was called, the stream has not got there yet
-  bool graph_owned = false;   // freed with the graph's last holder
-  unsigned opens = 0;         // imported: cuIpcOpenMemHandle calls not yet closed
-  size_t import_offset = 0;   // imported: where it lies in the frame, which is mapped whole
-  std::string import_key;     // imported: what was opened
-  bool read_mostly = false;   // managed: advice, kept to be asked for
+  bool freeing = false;      // cuMemFreeAsync was called, the stream has not got there yet
+  bool graph_owned = false;  // by an allocation node: goes with the last graph that has it
+  bool graph_live = false;   // the graph was launched and the memory is not freed yet
+  bool graph_left = false;   // the graph went while it was live: the program frees it
+  unsigned opens = 0;        // imported: cuIpcOpenMemHandle calls not yet closed
+  size_t import_offset = 0;  // imported: where it lies in the frame, which is mapped whole
+  std::string import_key;    // imported: what was opened
+  bool read_mostly = false;  // managed: advice, kept to be asked for
   CUdevice preferred = CU_DEVICE_INVALID;
   CUdevice last_prefetch = CU_DEVICE_INVALID;
 };

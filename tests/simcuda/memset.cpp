@@ -19,9 +19,15 @@ void run_memset(const CUDA_MEMSET_NODE_PARAMS& w) {
   for (size_t row = 0; row < w.height; ++row) {
     void* to = reinterpret_cast<void*>(w.dst + row * w.pitch);
     switch (w.elementSize) {
-      case 1: raw_set8(to, static_cast<uint8_t>(w.value), w.width); break;
-      case 2: raw_set16(to, static_cast<uint16_t>(w.value), w.width); break;
-      default: raw_set32(to, w.value, w.width); break;
+      case 1:
+        raw_set8(to, static_cast<uint8_t>(w.value), w.width);
+        break;
+      case 2:
+        raw_set16(to, static_cast<uint16_t>(w.value), w.width);
+        break;
+      default:
+        raw_set32(to, w.value, w.width);
+        break;
     }
   }
 }

@@ -24,7 +24,7 @@ struct Function {
 // A CUmodule or a CUlibrary. Guarded by the module table's own lock, which is taken last.
 struct Module {
   bool is_library = false;
-  Context* context = nullptr;  // null for a library
+  Context* context = nullptr;                                  // null for a library
   std::map<std::string, std::unique_ptr<Function>> functions;  // CUfunctions
   std::map<std::string, std::unique_ptr<Function>> kernels;    // CUkernels of a library
 };

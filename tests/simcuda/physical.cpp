@@ -117,9 +117,7 @@ std::shared_ptr<Frame> import_frame(int fd, uint64_t offset, size_t bytes) {
   return frame;
 }
 
-std::string Place::shared_name() const {
-  return "simcuda-shared:" + std::to_string(device);
-}
+std::string Place::shared_name() const { return "simcuda-shared:" + std::to_string(device); }
 
 bool shared_place(int fd, int& device) {
   char name[128];

@@ -41,9 +41,9 @@ struct Frame {
 };
 
 struct Place {
-  int device = -1;            // -1: the host
-  size_t limit_bytes = 0;     // 0: none
-  int arena_fd = -1;          // one sparse memfd for everything that is never exported
+  int device = -1;         // -1: the host
+  size_t limit_bytes = 0;  // 0: none
+  int arena_fd = -1;       // one sparse memfd for everything that is never exported
   Extents arena;
   std::atomic<size_t> used_bytes{0};  // written under memory_lock, read by anyone
   std::atomic<size_t> peak_bytes{0};

@@ -2,6 +2,7 @@
 
 #include <unordered_set>
 
+#include "tests/simcuda/graph.hpp"
 #include "tests/simcuda/stream.hpp"
 
 namespace flexlom::sim {
@@ -87,9 +88,15 @@ CUresult mem_free_async(Call& c, CUdeviceptr address, CUstream handle) {
   {
     std::lock_guard guard(state().memory_lock);
     Allocation* a = allocation_at(address);
-    require(a && a->address == address && !a->freeing && (a->pool || a->graph_owned));
-    // In a capture only memory of the graph can be freed, and it stays until the graph goes.
+    require(a && a->address == address && !a->freeing);
+    require(a->pool || a->graph_owned || a->graph_left);
+    // In a capture only memory of the graph can be freed.
     require(!capturing || a->graph_owned);
+    if (a->graph_owned && !capturing) {
+      require(a->graph_live);
+      a->graph_live = false;
+      return CUDA_SUCCESS;
+    }
     a->freeing = !capturing;
   }
   try {
@@ -123,7 +130,8 @@ CUresult pool_trim_to(Call&, CUmemoryPool handle, size_t) {
   return CUDA_SUCCESS;
 }
 
-CUresult pool_set_attribute(Call&, CUmemoryPool handle, CUmemPool_attribute attribute, void* value) {
+CUresult pool_set_attribute(Call&, CUmemoryPool handle, CUmemPool_attribute attribute,
+                            void* value) {
   require(value);
   std::lock_guard guard(state().memory_lock);
   Pool& pool = pool_of(handle);
@@ -145,10 +153,12 @@ CUresult pool_set_attribute(Call&, CUmemoryPool handle, CUmemPool_attribute attr
       require(*static_cast<cuuint64_t*>(value) == 0);
       pool.used_high = pool.used_bytes;
       return CUDA_SUCCESS;
-    default: return CUDA_ERROR_INVALID_VALUE;
+    default:
+      return CUDA_ERROR_INVALID_VALUE;
   }
 }
-CUresult pool_get_attribute(Call&, CUmemoryPool handle, CUmemPool_attribute attribute, void* value) {
+CUresult pool_get_attribute(Call&, CUmemoryPool handle, CUmemPool_attribute attribute,
+                            void* value) {
   require(value);
   std::lock_guard guard(state().memory_lock);
   const Pool& pool = pool_of(handle);
@@ -173,7 +183,8 @@ CUresult pool_get_attribute(Call&, CUmemoryPool handle, CUmemPool_attribute attr
     case CU_MEMPOOL_ATTR_USED_MEM_HIGH:
       *static_cast<cuuint64_t*>(value) = pool.used_high;
       return CUDA_SUCCESS;
-    default: return CUDA_ERROR_INVALID_VALUE;
+    default:
+      return CUDA_ERROR_INVALID_VALUE;
   }
 }
 
@@ -242,9 +253,36 @@ AllocTask make_alloc_task(Context& context, size_t bytes) {
   task.memory = std::shared_ptr<void>(nullptr, [address, id = a.id](void*) {
     std::lock_guard lock(state().memory_lock);
     Allocation* mine = allocation_at(address);
-    if (mine && mine->id == id) remove(*mine);
+    if (!mine || mine->id != id) return;
+    if (mine->graph_live) {
+      mine->graph_owned = mine->graph_live = false;
+      mine->graph_left = true;
+    } else {
+      remove(*mine);
+    }
   });
   return task;
+}
+
+void claim_graph_memory(const Graph& graph) {
+  std::vector<const AllocTask*> taken;
+  std::vector<CUdeviceptr> freed;
+  for (const auto& node : graph.nodes) {
+    if (const auto* alloc = std::get_if<AllocTask>(&node->task)) taken.push_back(alloc);
+    if (const auto* free = std::get_if<FreeTask>(&node->task)) freed.push_back(free->address);
+  }
+  std::lock_guard guard(state().memory_lock);
+  const auto find = [](CUdeviceptr address) {
+    Allocation* a = allocation_at(address);
+    return a && a->graph_owned ? a : nullptr;
+  };
+  for (const AllocTask* alloc : taken) {
+    const Allocation* a = find(alloc->what.dptr);
+    require(a && !a->graph_live);
+  }
+  for (const AllocTask* alloc : taken) find(alloc->what.dptr)->graph_live = true;
+  for (CUdeviceptr address : freed)
+    if (Allocation* a = find(address)) a->graph_live = false;
 }
 
 void run_free(CUdeviceptr address) {

@@ -34,6 +34,9 @@ inline CUmemoryPool handle_of(Pool* pool) { return reinterpret_cast<CUmemoryPool
 
 // Memory for an allocation node of a graph. Throws OUT_OF_MEMORY.
 AllocTask make_alloc_task(Context& context, size_t bytes);
+// A launch of the graph: its memory becomes live, unless a node frees it. Throws INVALID_VALUE when
+// the memory of an earlier launch was not freed.
+void claim_graph_memory(const Graph& graph);
 
 // Unmaps pinned host memory of an allocation that is being removed. memory_lock held.
 void free_pinned(Allocation& allocation);

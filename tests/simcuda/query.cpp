@@ -27,16 +27,13 @@ CUresult mem_get_address_range(Call&, CUdeviceptr* base, size_t* bytes, CUdevice
   return CUDA_SUCCESS;
 }
 
-
 template <class Value>
 bool put(void* out, Value value) {
   memcpy(out, &value, sizeof value);
   return true;
 }
 
-bool on_host(const Allocation& a) {
-  return a.kind == Kind::pinned || a.kind == Kind::registered;
-}
+bool on_host(const Allocation& a) { return a.kind == Kind::pinned || a.kind == Kind::registered; }
 
 bool answer_allocation(const Allocation& a, CUdeviceptr address, CUpointer_attribute attribute,
                        void* out) {
@@ -46,31 +43,45 @@ bool answer_allocation(const Allocation& a, CUdeviceptr address, CUpointer_attri
       return put(out, handle_of(a.pool ? current_context_or_null() : a.context));
     case CU_POINTER_ATTRIBUTE_MEMORY_TYPE:
       return put(out, host ? CU_MEMORYTYPE_HOST : CU_MEMORYTYPE_DEVICE);
-    case CU_POINTER_ATTRIBUTE_DEVICE_POINTER: return put(out, address);
+    case CU_POINTER_ATTRIBUTE_DEVICE_POINTER:
+      return put(out, address);
     case CU_POINTER_ATTRIBUTE_HOST_POINTER:
       if (!host && a.kind != Kind::managed) return false;
       return put(out, reinterpret_cast<void*>(address));
-    case CU_POINTER_ATTRIBUTE_P2P_TOKENS: return false;
-    case CU_POINTER_ATTRIBUTE_SYNC_MEMOPS: return put(out, int{a.sync_memops});
-    case CU_POINTER_ATTRIBUTE_BUFFER_ID: return put(out, a.id);
-    case CU_POINTER_ATTRIBUTE_IS_MANAGED: return put(out, int{a.kind == Kind::managed});
-    case CU_POINTER_ATTRIBUTE_DEVICE_ORDINAL: return put(out, a.device);
+    case CU_POINTER_ATTRIBUTE_P2P_TOKENS:
+      return false;
+    case CU_POINTER_ATTRIBUTE_SYNC_MEMOPS:
+      return put(out, int{a.sync_memops});
+    case CU_POINTER_ATTRIBUTE_BUFFER_ID:
+      return put(out, a.id);
+    case CU_POINTER_ATTRIBUTE_IS_MANAGED:
+      return put(out, int{a.kind == Kind::managed});
+    case CU_POINTER_ATTRIBUTE_DEVICE_ORDINAL:
+      return put(out, a.device);
     case CU_POINTER_ATTRIBUTE_IS_LEGACY_CUDA_IPC_CAPABLE:
       return put(out, int{a.kind == Kind::device && !a.pool});
     case CU_POINTER_ATTRIBUTE_RANGE_START_ADDR:
-    case CU_POINTER_ATTRIBUTE_MAPPING_BASE_ADDR: return put(out, a.address);
+    case CU_POINTER_ATTRIBUTE_MAPPING_BASE_ADDR:
+      return put(out, a.address);
     case CU_POINTER_ATTRIBUTE_RANGE_SIZE:
-    case CU_POINTER_ATTRIBUTE_MAPPING_SIZE: return put(out, a.bytes);
-    case CU_POINTER_ATTRIBUTE_MAPPED: return put(out, int{1});
-    case CU_POINTER_ATTRIBUTE_ALLOWED_HANDLE_TYPES: return put(out, uint64_t{0});
+    case CU_POINTER_ATTRIBUTE_MAPPING_SIZE:
+      return put(out, a.bytes);
+    case CU_POINTER_ATTRIBUTE_MAPPED:
+      return put(out, int{1});
+    case CU_POINTER_ATTRIBUTE_ALLOWED_HANDLE_TYPES:
+      return put(out, uint64_t{0});
     case CU_POINTER_ATTRIBUTE_IS_GPU_DIRECT_RDMA_CAPABLE:
       return put(out, int{a.kind == Kind::device && !a.pool});
     case CU_POINTER_ATTRIBUTE_ACCESS_FLAGS:
       return put(out, CU_MEM_ACCESS_FLAGS_PROT_READWRITE);
-    case CU_POINTER_ATTRIBUTE_MEMPOOL_HANDLE: return put(out, handle_of(a.pool));
-    case CU_POINTER_ATTRIBUTE_MEMORY_BLOCK_ID: return put(out, a.id);
-    case CU_POINTER_ATTRIBUTE_IS_HW_DECOMPRESS_CAPABLE: return put(out, int{0});
-    default: return false;
+    case CU_POINTER_ATTRIBUTE_MEMPOOL_HANDLE:
+      return put(out, handle_of(a.pool));
+    case CU_POINTER_ATTRIBUTE_MEMORY_BLOCK_ID:
+      return put(out, a.id);
+    case CU_POINTER_ATTRIBUTE_IS_HW_DECOMPRESS_CAPABLE:
+      return put(out, int{0});
+    default:
+      return false;
   }
 }
 
@@ -79,25 +90,33 @@ bool answer_mapping(const Mapping& m, CUdeviceptr address, CUpointer_attribute a
                     void* out) {
   const Handle& handle = *m.handle;
   switch (attribute) {
-    case CU_POINTER_ATTRIBUTE_CONTEXT: return put(out, CUcontext{nullptr});
+    case CU_POINTER_ATTRIBUTE_CONTEXT:
+      return put(out, CUcontext{nullptr});
     case CU_POINTER_ATTRIBUTE_MEMORY_TYPE:
       return put(out, handle.on_device() ? CU_MEMORYTYPE_DEVICE : CU_MEMORYTYPE_HOST);
-    case CU_POINTER_ATTRIBUTE_DEVICE_POINTER: return put(out, address);
+    case CU_POINTER_ATTRIBUTE_DEVICE_POINTER:
+      return put(out, address);
     case CU_POINTER_ATTRIBUTE_HOST_POINTER:
       if (handle.on_device()) return false;
       return put(out, reinterpret_cast<void*>(address));
-    case CU_POINTER_ATTRIBUTE_SYNC_MEMOPS: return put(out, int{0});
-    case CU_POINTER_ATTRIBUTE_BUFFER_ID: return put(out, m.id);
+    case CU_POINTER_ATTRIBUTE_SYNC_MEMOPS:
+      return put(out, int{0});
+    case CU_POINTER_ATTRIBUTE_BUFFER_ID:
+      return put(out, m.id);
     case CU_POINTER_ATTRIBUTE_IS_MANAGED:
     case CU_POINTER_ATTRIBUTE_IS_LEGACY_CUDA_IPC_CAPABLE:
-    case CU_POINTER_ATTRIBUTE_IS_HW_DECOMPRESS_CAPABLE: return put(out, int{0});
+    case CU_POINTER_ATTRIBUTE_IS_HW_DECOMPRESS_CAPABLE:
+      return put(out, int{0});
     case CU_POINTER_ATTRIBUTE_DEVICE_ORDINAL:
       return put(out, handle.on_device() ? handle.properties.location.id : CU_DEVICE_CPU);
     case CU_POINTER_ATTRIBUTE_RANGE_START_ADDR:
-    case CU_POINTER_ATTRIBUTE_MAPPING_BASE_ADDR: return put(out, m.address);
+    case CU_POINTER_ATTRIBUTE_MAPPING_BASE_ADDR:
+      return put(out, m.address);
     case CU_POINTER_ATTRIBUTE_RANGE_SIZE:
-    case CU_POINTER_ATTRIBUTE_MAPPING_SIZE: return put(out, m.bytes);
-    case CU_POINTER_ATTRIBUTE_MAPPED: return put(out, int{1});
+    case CU_POINTER_ATTRIBUTE_MAPPING_SIZE:
+      return put(out, m.bytes);
+    case CU_POINTER_ATTRIBUTE_MAPPED:
+      return put(out, int{1});
     case CU_POINTER_ATTRIBUTE_ALLOWED_HANDLE_TYPES:
       return put(out, static_cast<uint64_t>(handle.properties.requestedHandleTypes));
     case CU_POINTER_ATTRIBUTE_IS_GPU_DIRECT_RDMA_CAPABLE:
@@ -108,18 +127,25 @@ bool answer_mapping(const Mapping& m, CUdeviceptr address, CUpointer_attribute a
                                  : CU_MEM_ACCESS_FLAGS_PROT_NONE;
       return put(out, flags);
     }
-    case CU_POINTER_ATTRIBUTE_MEMPOOL_HANDLE: return put(out, CUmemoryPool{nullptr});
-    case CU_POINTER_ATTRIBUTE_MEMORY_BLOCK_ID: return put(out, handle.id);
-    default: return false;
+    case CU_POINTER_ATTRIBUTE_MEMPOOL_HANDLE:
+      return put(out, CUmemoryPool{nullptr});
+    case CU_POINTER_ATTRIBUTE_MEMORY_BLOCK_ID:
+      return put(out, handle.id);
+    default:
+      return false;
   }
 }
 
 bool answer_reservation(const Reservation& r, CUpointer_attribute attribute, void* out) {
   switch (attribute) {
-    case CU_POINTER_ATTRIBUTE_RANGE_START_ADDR: return put(out, r.address);
-    case CU_POINTER_ATTRIBUTE_RANGE_SIZE: return put(out, r.bytes);
-    case CU_POINTER_ATTRIBUTE_MAPPED: return put(out, int{0});
-    default: return false;
+    case CU_POINTER_ATTRIBUTE_RANGE_START_ADDR:
+      return put(out, r.address);
+    case CU_POINTER_ATTRIBUTE_RANGE_SIZE:
+      return put(out, r.bytes);
+    case CU_POINTER_ATTRIBUTE_MAPPED:
+      return put(out, int{0});
+    default:
+      return false;
   }
 }
 
@@ -145,10 +171,17 @@ void put_nothing(CUpointer_attribute attribute, void* out) {
     case CU_POINTER_ATTRIBUTE_MAPPING_SIZE:
     case CU_POINTER_ATTRIBUTE_MEMPOOL_HANDLE:
     case CU_POINTER_ATTRIBUTE_MEMORY_BLOCK_ID:
-    case CU_POINTER_ATTRIBUTE_ALLOWED_HANDLE_TYPES: put(out, uint64_t{0}); return;
-    case CU_POINTER_ATTRIBUTE_P2P_TOKENS: return;
-    case CU_POINTER_ATTRIBUTE_DEVICE_ORDINAL: put(out, CU_DEVICE_INVALID); return;
-    default: put(out, int{0}); return;
+    case CU_POINTER_ATTRIBUTE_ALLOWED_HANDLE_TYPES:
+      put(out, uint64_t{0});
+      return;
+    case CU_POINTER_ATTRIBUTE_P2P_TOKENS:
+      return;
+    case CU_POINTER_ATTRIBUTE_DEVICE_ORDINAL:
+      put(out, CU_DEVICE_INVALID);
+      return;
+    default:
+      put(out, int{0});
+      return;
   }
 }
 

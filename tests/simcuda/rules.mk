@@ -12,14 +12,17 @@ $(SIM_GEN)/%.cpp: tests/simcuda/stubs.awk interpose/entry_points.tsv
 	@mkdir -p $(@D)
 	$(Q)awk -v what=$* -f tests/simcuda/stubs.awk interpose/entry_points.tsv > $@
 
+.SECONDARY: $(SIM_GEN)/stubs.cpp $(SIM_GEN)/table.cpp
+
 $(SIM_GEN)/%.o: $(SIM_GEN)/%.cpp tests/simcuda/api.hpp | $(DEPS_STAMP)
 	$(say) CXX $<
 	$(Q)$(CXX) $(CXXFLAGS) -O1 -c $< -o $@
 
+# nodelete: its threads and its exit handler outlive a dlclose.
 $(SIM_LIB): $(SIM_OBJ) tests/simcuda/exports.map
 	$(say) LINK $@
 	@mkdir -p $(@D)
-	$(Q)$(CXX) $(CXXFLAGS) -shared -Wl,-soname,libcuda.so.1 -Wl,-Bsymbolic -Wl,-z,now \
+	$(Q)$(CXX) $(CXXFLAGS) -shared -Wl,-soname,libcuda.so.1 -Wl,-Bsymbolic -Wl,-z,now -Wl,-z,nodelete \
 	  -Wl,--version-script,tests/simcuda/exports.map -o $@ $(SIM_OBJ) $(LDFLAGS) $(SIM_STATIC)
 	@ln -sf libcuda.so.1 $(SIM_DIR)/libcuda.so
 
@@ -28,3 +31,15 @@ ALL += $(SIM_LIB)
 
 .PHONY: simcuda
 simcuda: $(SIM_LIB)
+
+SIM_TEST := $(BUILD)/tests/simcuda_test
+SIM_TEST_OBJ := $(call objects,$(wildcard tests/simcuda/*_test.cpp))
+$(SIM_TEST): $(SIM_TEST_OBJ) $(SIM_LIB)
+	$(say) LINK $@
+	@mkdir -p $(@D)
+	$(Q)$(CXX) $(CXXFLAGS) -o $@ $(SIM_TEST_OBJ) $(LDFLAGS) -L$(SIM_DIR) -lcuda \
+	  -Wl,-rpath,'$$ORIGIN/../simcuda'
+
+DEPS += $(SIM_TEST_OBJ:.o=.d)
+ALL += $(SIM_TEST)
+TESTS += $(SIM_TEST)

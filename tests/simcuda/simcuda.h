@@ -1,8 +1,8 @@
 // The simulated CUDA driver's own control surface, beside the driver API it exports.
 //
 // build/simcuda/libcuda.so.1 is a CUDA driver in software: device memory is memfd pages mapped with
-// MAP_FIXED at the address a program sees, streams are threads, kernels are host functions chosen by
-// name. It is meant for tests and for trying flexlom on a machine without a GPU.
+// MAP_FIXED at the address a program sees, streams are threads, kernels are host functions chosen
+// by name. It is meant for tests and for trying flexlom on a machine without a GPU.
 //
 // Environment, read once at the first call:
 //   SIMCUDA_DEVICES=1            number of devices

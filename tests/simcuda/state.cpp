@@ -27,10 +27,23 @@ size_t parse_bytes(const char* name, size_t otherwise) {
   char* end = nullptr;
   double value = strtod(text, &end);
   switch (*end) {
-    case 'k': case 'K': value *= 1024.0; ++end; break;
-    case 'm': case 'M': value *= 1024.0 * 1024; ++end; break;
-    case 'g': case 'G': value *= 1024.0 * 1024 * 1024; ++end; break;
-    default: break;
+    case 'k':
+    case 'K':
+      value *= 1024.0;
+      ++end;
+      break;
+    case 'm':
+    case 'M':
+      value *= 1024.0 * 1024;
+      ++end;
+      break;
+    case 'g':
+    case 'G':
+      value *= 1024.0 * 1024 * 1024;
+      ++end;
+      break;
+    default:
+      break;
   }
   if (end == text || *end || value < 0) {
     fprintf(stderr, "simcuda: %s=%s not understood, want a number with K, M or G\n", name, text);
@@ -200,8 +213,10 @@ CUresult enter(Site& site, bool needs_init) {
   options();
   record_entry(site);
   switch (phase()) {
-    case Phase::exited: return CUDA_ERROR_DEINITIALIZED;
-    case Phase::running: break;
+    case Phase::exited:
+      return CUDA_ERROR_DEINITIALIZED;
+    case Phase::running:
+      break;
     case Phase::fresh:
     case Phase::forked:
       if (needs_init) return CUDA_ERROR_NOT_INITIALIZED;

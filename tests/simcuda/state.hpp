@@ -33,12 +33,12 @@ const Options& options();
 
 struct Device {
   int ordinal = 0;
-  Place place;                     // its physical memory
-  Context* primary = nullptr;      // created at init, dead until retained
+  Place place;                      // its physical memory
+  Context* primary = nullptr;       // created at init, dead until retained
   unsigned primary_references = 0;  // guarded by context_lock
   unsigned primary_flags = 0;       // guarded by context_lock
-  Pool* default_pool = nullptr;    // set at init
-  Pool* current_pool = nullptr;    // guarded by memory_lock
+  Pool* default_pool = nullptr;     // set at init
+  Pool* current_pool = nullptr;     // guarded by memory_lock
 };
 
 struct State {

@@ -1,12 +1,15 @@
 #include "tests/simcuda/stream.hpp"
 
+#include <signal.h>
+
 #include <algorithm>
-#include <map>
+#include <system_error>
 #include <thread>
 #include <unordered_set>
 
 #include "tests/simcuda/capture.hpp"
 #include "tests/simcuda/event.hpp"
+#include "tests/simcuda/thread_state.hpp"
 
 namespace flexlom::sim {
 namespace {
@@ -16,7 +19,17 @@ std::unordered_set<Stream*>& live_streams() {  // guarded by submit_lock
   return *all;
 }
 
+// The program's signals are for its own threads; a fault of a kernel is the exception.
+void block_signals() {
+  sigset_t all;
+  sigfillset(&all);
+  for (int fault : {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT, SIGTRAP, SIGSYS})
+    sigdelset(&all, fault);
+  pthread_sigmask(SIG_BLOCK, &all, nullptr);
+}
+
 void work(StreamRef stream) {
+  block_signals();
   for (;;) {
     Operation operation;
     {
@@ -28,6 +41,7 @@ void work(StreamRef stream) {
     }
     wait_all(operation.after);
     if (operation.run) operation.run();
+    operation.run = nullptr;  // what it held is given back before anyone sees it as done
     operation.completion->finish();
   }
 }
@@ -51,20 +65,8 @@ void forget_finished(Context& context) {
   });
 }
 
-// The calling thread's default streams, one for each context it used.
-struct ThreadStreams {
-  std::map<Context*, StreamRef> of;
-  ~ThreadStreams() {
-    if (phase() != Phase::running) return;
-    std::lock_guard guard(state().submit_lock);
-    for (auto& [context, stream] : of)
-      if (!stream->destroyed) destroy(*stream);
-  }
-};
-thread_local ThreadStreams thread_streams;
-
 StreamRef thread_stream(Context& context) {
-  StreamRef& stream = thread_streams.of[&context];
+  StreamRef& stream = this_thread().streams[&context];
   bool usable = false;
   if (stream) {
     std::lock_guard guard(state().submit_lock);
@@ -78,6 +80,13 @@ StreamRef thread_stream(Context& context) {
 }
 
 }  // namespace
+
+ThreadState::~ThreadState() {
+  if (phase() != Phase::running) return;
+  std::lock_guard guard(state().submit_lock);
+  for (auto& [context, stream] : streams)
+    if (!stream->destroyed) destroy(*stream);
+}
 
 void Completion::finish() {
   time_ns.store(now_ns(), std::memory_order_relaxed);
@@ -127,19 +136,25 @@ void wait_all(const Completions& completions) {
 }
 
 std::shared_ptr<Completion> enqueue(Stream& stream, std::function<void()> run, Completions after) {
+  // Its thread may have ended already: the context went away between the look-up and here.
+  require(!stream.destroyed, CUDA_ERROR_CONTEXT_IS_DESTROYED);
   if (stream.legacy) {
     for (auto& completion : pending(stream)) after.push_back(completion);
   } else if (stream.blocking() && stream.context->legacy) {
     const auto& legacy = stream.context->legacy->last;
     if (legacy && !legacy->is_done()) after.push_back(legacy);
   }
-  stream.last = std::make_shared<Completion>();
   std::lock_guard guard(stream.queue_lock);
-  stream.queue.push_back({std::move(after), std::move(run), stream.last});
   if (!stream.started) {
+    try {
+      std::thread(work, stream.shared_from_this()).detach();
+    } catch (const std::system_error&) {
+      fail(CUDA_ERROR_OUT_OF_MEMORY);
+    }
     stream.started = true;
-    std::thread(work, stream.shared_from_this()).detach();
   }
+  stream.last = std::make_shared<Completion>();
+  stream.queue.push_back({std::move(after), std::move(run), stream.last});
   stream.queue_changed.notify_one();
   return stream.last;
 }
@@ -296,7 +311,8 @@ CUresult stream_get_attribute(Call& c, CUstream handle, CUstreamAttrID id, CUstr
   StreamRef stream = stream_of(c, handle);
   std::lock_guard guard(state().submit_lock);
   *out = {};
-  if (id == CU_LAUNCH_ATTRIBUTE_ACCESS_POLICY_WINDOW) out->accessPolicyWindow = stream->access_policy;
+  if (id == CU_LAUNCH_ATTRIBUTE_ACCESS_POLICY_WINDOW)
+    out->accessPolicyWindow = stream->access_policy;
   if (id == CU_LAUNCH_ATTRIBUTE_SYNCHRONIZATION_POLICY) out->syncPolicy = CU_SYNC_POLICY_AUTO;
   if (id == CU_LAUNCH_ATTRIBUTE_PRIORITY) out->priority = stream->priority;
   return CUDA_SUCCESS;

@@ -1,5 +1,6 @@
-// Streams: one thread each, first in, first out, with real asynchrony. The NULL stream waits for the
-// blocking streams of its context and they for it; per-thread default streams are blocking streams.
+// Streams: one thread each, first in, first out, with real asynchrony. The NULL stream waits for
+// the blocking streams of its context and they for it; per-thread default streams are blocking
+// streams.
 #pragma once
 #include <atomic>
 #include <condition_variable>

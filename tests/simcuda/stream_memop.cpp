@@ -14,9 +14,12 @@ bool satisfied(Word found, Word wanted, unsigned flags) {
   switch (flags & 3u) {
     case CU_STREAM_WAIT_VALUE_GEQ:
       return static_cast<std::make_signed_t<Word>>(found - wanted) >= 0;
-    case CU_STREAM_WAIT_VALUE_EQ: return found == wanted;
-    case CU_STREAM_WAIT_VALUE_AND: return (found & wanted) != 0;
-    default: return ~(found | wanted) != 0;  // NOR
+    case CU_STREAM_WAIT_VALUE_EQ:
+      return found == wanted;
+    case CU_STREAM_WAIT_VALUE_AND:
+      return (found & wanted) != 0;
+    default:
+      return ~(found | wanted) != 0;  // NOR
   }
 }
 
@@ -31,16 +34,18 @@ void check(const CUstreamBatchMemOpParams& p) {
     case CU_STREAM_MEM_OP_WAIT_VALUE_32:
     case CU_STREAM_MEM_OP_WRITE_VALUE_32:
       require(p.waitValue.address && p.waitValue.address % 4 == 0);
-      check_range(p.waitValue.address, 4, false);
+      check_range(p.waitValue.address, 4, true);
       return;
     case CU_STREAM_MEM_OP_WAIT_VALUE_64:
     case CU_STREAM_MEM_OP_WRITE_VALUE_64:
       require(p.waitValue.address && p.waitValue.address % 8 == 0);
-      check_range(p.waitValue.address, 8, false);
+      check_range(p.waitValue.address, 8, true);
       return;
     case CU_STREAM_MEM_OP_FLUSH_REMOTE_WRITES:
-    case CU_STREAM_MEM_OP_BARRIER: return;
-    default: fail(CUDA_ERROR_INVALID_VALUE);
+    case CU_STREAM_MEM_OP_BARRIER:
+      return;
+    default:
+      fail(CUDA_ERROR_INVALID_VALUE);
   }
 }
 
@@ -118,9 +123,14 @@ void run_memops(const std::vector<CUstreamBatchMemOpParams>& operations) {
         wait_until(
             [&] { return satisfied(raw_load64(at), p.waitValue.value64, p.waitValue.flags); });
         break;
-      case CU_STREAM_MEM_OP_WRITE_VALUE_32: raw_store32(at, p.writeValue.value); break;
-      case CU_STREAM_MEM_OP_WRITE_VALUE_64: raw_store64(at, p.writeValue.value64); break;
-      default: break;
+      case CU_STREAM_MEM_OP_WRITE_VALUE_32:
+        raw_store32(at, p.writeValue.value);
+        break;
+      case CU_STREAM_MEM_OP_WRITE_VALUE_64:
+        raw_store64(at, p.writeValue.value64);
+        break;
+      default:
+        break;
     }
   }
 }

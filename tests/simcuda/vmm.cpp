@@ -43,14 +43,16 @@ void raise_fd_limit() {
 // Who a location means: a device, or the host. Throws for what the driver refuses.
 Place& place_of(const CUmemLocation& location) {
   switch (location.type) {
-    case CU_MEM_LOCATION_TYPE_DEVICE: return device_at(location.id).place;
+    case CU_MEM_LOCATION_TYPE_DEVICE:
+      return device_at(location.id).place;
     case CU_MEM_LOCATION_TYPE_HOST_NUMA:
       require(location.id == 0);
       [[fallthrough]];
     case CU_MEM_LOCATION_TYPE_HOST:
       require(options().host_vmm && options().driver_version >= 12020, CUDA_ERROR_NOT_SUPPORTED);
       return state().host;
-    default: fail(CUDA_ERROR_INVALID_VALUE);
+    default:
+      fail(CUDA_ERROR_INVALID_VALUE);
   }
 }
 
@@ -202,7 +204,8 @@ CUresult mem_set_access(Call&, CUdeviceptr address, size_t bytes, const CUmemAcc
                         size_t count) {
   require(wanted && count);
   for (size_t i = 0; i < count; ++i) {
-    if (wanted[i].location.type == CU_MEM_LOCATION_TYPE_DEVICE) device_at(wanted[i].location.id);
+    if (wanted[i].location.type == CU_MEM_LOCATION_TYPE_DEVICE)
+      device_at(wanted[i].location.id);
     else
       require(wanted[i].location.type == CU_MEM_LOCATION_TYPE_HOST ||
               wanted[i].location.type == CU_MEM_LOCATION_TYPE_HOST_NUMA);
