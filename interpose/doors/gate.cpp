@@ -20,3 +20,6 @@ uint64_t calls_of(Entry e) noexcept {
 }
 
 }  // namespace flexlom::doors
+
+// For tools that look at the library: which flexlom this is. The string lives as long as the process.
+extern "C" __attribute__((visibility("default"))) const char* flexlom_version() { return FLEXLOM_VERSION; }
