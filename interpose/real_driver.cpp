@@ -15,9 +15,13 @@ using pool::Where;
 
 namespace {
 
-int attribute(int device, CUdevice_attribute which) {
+// 0 when the driver does not know the attribute; any other error ends up in `*error`.
+int attribute(int device, CUdevice_attribute which, CUresult* error) {
   int value = 0;
-  return CALL(cuDeviceGetAttribute, &value, which, device) == CUDA_SUCCESS ? value : 0;
+  const CUresult r = CALL(cuDeviceGetAttribute, &value, which, device);
+  if (r == CUDA_SUCCESS) return value;
+  if (r != CUDA_ERROR_INVALID_VALUE) *error = r;
+  return 0;
 }
 
 }  // namespace
@@ -42,8 +46,8 @@ CUmemAllocationProp RealDriver::properties(int device, Where where, const Probed
 
 // Attributes promise host frames on machines where creating one fails (no memory on the node, an
 // asymmetric topology), so one is created to see.
-bool RealDriver::probe_host(int device, Probed* probed) noexcept {
-  for (const int node : {attribute(device, CU_DEVICE_ATTRIBUTE_HOST_NUMA_ID), -1}) {
+bool RealDriver::probe_host(int device, Probed* probed, CUresult* error) noexcept {
+  for (const int node : {attribute(device, CU_DEVICE_ATTRIBUTE_HOST_NUMA_ID, error), -1}) {
     probed->host_numa_id = node;
     const CUmemAllocationProp prop = properties(device, Where::host, *probed);
     CUmemGenericAllocationHandle frame = 0;
@@ -57,14 +61,16 @@ bool RealDriver::probe_host(int device, Probed* probed) noexcept {
 CUresult RealDriver::facts(int device, pool::DeviceFacts* out) noexcept {
   if (device < 0 || device >= kDevices) return CUDA_ERROR_INVALID_DEVICE;
   size_t total = 0, available = 0;
-  const CUresult r = CALL(cuMemGetInfo_v2, &available, &total);
+  CUresult r = CALL(cuMemGetInfo_v2, &available, &total);
   if (r != CUDA_SUCCESS) return r;
   Probed probed;
-  probed.shareable = attribute(device, CU_DEVICE_ATTRIBUTE_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR_SUPPORTED) != 0;
-  probed.rdma = attribute(device, CU_DEVICE_ATTRIBUTE_GPU_DIRECT_RDMA_WITH_CUDA_VMM_SUPPORTED) != 0;
-  out->vmm = attribute(device, CU_DEVICE_ATTRIBUTE_VIRTUAL_MEMORY_MANAGEMENT_SUPPORTED) != 0 &&
+  probed.shareable = attribute(device, CU_DEVICE_ATTRIBUTE_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR_SUPPORTED, &r) != 0;
+  probed.rdma = attribute(device, CU_DEVICE_ATTRIBUTE_GPU_DIRECT_RDMA_WITH_CUDA_VMM_SUPPORTED, &r) != 0;
+  out->vmm = attribute(device, CU_DEVICE_ATTRIBUTE_VIRTUAL_MEMORY_MANAGEMENT_SUPPORTED, &r) != 0 &&
              FLEXLOM_ORIGINAL(cuMemCreate) != nullptr;
-  out->host_vmm = out->vmm && probe_host(device, &probed);
+  out->host_vmm = out->vmm && probe_host(device, &probed, &r);
+  // A question that failed for a passing reason must not decide for the life of the process.
+  if (r != CUDA_SUCCESS) return r;
   out->host_numa_id = probed.host_numa_id;
   out->shareable = probed.shareable;
   out->total_bytes = total;

@@ -30,7 +30,7 @@ class RealDriver final : public pool::Driver {
     int host_numa_id = -1;  // -1: plain HOST location
   };
   static CUmemAllocationProp properties(int device, pool::Where where, const Probed& probed);
-  bool probe_host(int device, Probed* probed) noexcept;
+  bool probe_host(int device, Probed* probed, CUresult* error) noexcept;
 
   static constexpr int kDevices = 64;
   Probed probed_[kDevices];  // written by facts(), before any frame of that device is made

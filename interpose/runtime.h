@@ -14,6 +14,7 @@
 #include "interpose/ipc/exporter.h"
 #include "interpose/ipc/importer.h"
 #include "interpose/listener.h"
+#include "interpose/memory_pools.h"
 #include "interpose/options.h"
 #include "interpose/program_frames.h"
 #include "interpose/real_driver.h"
@@ -46,6 +47,7 @@ class Runtime {
   Listener listener;
   pool::Pool pool;
   ProgramFrames program_frames{pool};
+  MemoryPools memory_pools;
   ipc::Exporter exporter{pool};
   ipc::Importer importer{driver};
 

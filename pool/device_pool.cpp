@@ -107,7 +107,7 @@ void DevicePool::commit(Shard& shard, Object* object, const Request& request) {
     large_asked_.fetch_add(request.bytes, std::memory_order_relaxed);
     note_asked();
   }
-  if (request.kind == Kind::async) note_async(request.bytes, true);
+  if (request.kind == Kind::async) note_async(request.mem_pool, request.bytes, true);
   if (tracer_ != nullptr) tracer_->allocated(request, describe(*object));
 }
 
@@ -128,29 +128,25 @@ void DevicePool::note_asked() {
   raise(asked_peak_, large_asked_.load(std::memory_order_relaxed));
 }
 
-void DevicePool::note_async(uint64_t bytes, bool allocated) {
-  if (!allocated) {
-    async_used_.fetch_sub(bytes, std::memory_order_relaxed);
-    return;
-  }
-  const uint64_t used = async_used_.fetch_add(bytes, std::memory_order_relaxed) + bytes;
-  raise(async_used_high_, used);
-  raise(async_reserved_high_, whole_granules(used));
+void DevicePool::note_async(CUmemoryPool mem_pool, uint64_t bytes, bool allocated) {
+  std::lock_guard lock(async_mutex_);
+  AsyncUse& use = async_use_[mem_pool];
+  use.used_bytes += allocated ? bytes : ~bytes + 1;
+  use.reserved_bytes = whole_granules(use.used_bytes);
+  use.used_high_bytes = std::max(use.used_high_bytes, use.used_bytes);
+  use.reserved_high_bytes = std::max(use.reserved_high_bytes, use.reserved_bytes);
 }
 
-AsyncUse DevicePool::async_use() const {
-  const uint64_t used = async_used_.load(std::memory_order_relaxed);
-  return {used, async_used_high_.load(std::memory_order_relaxed), whole_granules(used),
-          async_reserved_high_.load(std::memory_order_relaxed)};
+AsyncUse DevicePool::async_use(CUmemoryPool mem_pool) const {
+  std::lock_guard lock(async_mutex_);
+  const auto found = async_use_.find(mem_pool);
+  return found != async_use_.end() ? found->second : AsyncUse{};
 }
 
-void DevicePool::reset_async_high(bool used) {
-  const uint64_t now = async_used_.load(std::memory_order_relaxed);
-  if (used) {
-    async_used_high_.store(now, std::memory_order_relaxed);
-  } else {
-    async_reserved_high_.store(whole_granules(now), std::memory_order_relaxed);
-  }
+void DevicePool::reset_async_high(CUmemoryPool mem_pool, bool used) {
+  std::lock_guard lock(async_mutex_);
+  AsyncUse& use = async_use_[mem_pool];
+  (used ? use.used_high_bytes : use.reserved_high_bytes) = used ? use.used_bytes : use.reserved_bytes;
 }
 
 void DevicePool::finish_free(Shard& shard, Object* object, StreamKey stream) {
@@ -159,7 +155,7 @@ void DevicePool::finish_free(Shard& shard, Object* object, StreamKey stream) {
   } else {
     large_asked_.fetch_sub(object->asked_bytes, std::memory_order_relaxed);
   }
-  if (object->kind == Kind::async) note_async(object->asked_bytes, false);
+  if (object->kind == Kind::async) note_async(object->mem_pool, object->asked_bytes, false);
   ++shard.stats.frees;
   --shard.stats.live_objects;
   object->epoch = fence_.stamp();

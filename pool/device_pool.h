@@ -6,6 +6,7 @@
 
 #include <memory>
 #include <mutex>
+#include <unordered_map>
 #include <unordered_set>
 #include <vector>
 
@@ -27,9 +28,10 @@ struct PoolStats {
   uint64_t allocs = 0, frees = 0, ooms = 0, live = 0;
 };
 
-// What stream-ordered allocations use, for the attributes of the device's default memory pool.
+// What stream-ordered allocations of one memory pool use, for that pool's attributes. Whole granules of
+// what is used count as reserved.
 struct AsyncUse {
-  uint64_t used_bytes, used_high_bytes, reserved_bytes, reserved_high_bytes;
+  uint64_t used_bytes = 0, used_high_bytes = 0, reserved_bytes = 0, reserved_high_bytes = 0;
 };
 
 class DevicePool {
@@ -94,8 +96,8 @@ class DevicePool {
   uint64_t total_bytes() const { return config_.device_total_bytes; }
   uint64_t free_bytes() const;
   PoolStats stats() const;
-  AsyncUse async_use() const;
-  void reset_async_high(bool used);
+  AsyncUse async_use(CUmemoryPool mem_pool) const;
+  void reset_async_high(CUmemoryPool mem_pool, bool used);
   std::vector<AllocationInfo> live(size_t most) const;  // largest first
 
  private:
@@ -123,7 +125,7 @@ class DevicePool {
   bool refuse_once(const Request&);
   void report_oom(const Request&, bool soft);
   void note_asked();
-  void note_async(uint64_t bytes, bool allocated);
+  void note_async(CUmemoryPool mem_pool, uint64_t bytes, bool allocated);
 
   // A span's shard, to be called with it locked: large spans move between shards.
   Shard& shard_of(const Span& span) const {
@@ -161,10 +163,11 @@ class DevicePool {
   uint64_t spilled_total_ = 0, ooms_ = 0, tick_ = 0;
   uint64_t refused_bytes_ = 0;  // the request refused once last; its repetition spills
   std::atomic<bool> hungry_{false};
-  std::atomic<uint64_t> large_asked_{0};
+  // Written by every large allocation: away from what every allocation reads.
+  alignas(64) std::atomic<uint64_t> large_asked_{0};
   std::atomic<uint64_t> asked_peak_{0};
-  // Stream-ordered allocations: what is used, and whole granules of it as "reserved".
-  std::atomic<uint64_t> async_used_{0}, async_used_high_{0}, async_reserved_high_{0};
+  alignas(64) mutable std::mutex async_mutex_;  // guards async_use_; taken with a shard locked
+  std::unordered_map<CUmemoryPool, AsyncUse> async_use_;
 };
 
 }  // namespace flexlom::pool

@@ -39,7 +39,8 @@ struct ShardStats {
   uint64_t live_objects = 0;
 };
 
-class Shard {
+// On cache lines of its own: neighbours belong to other threads.
+class alignas(64) Shard {
  public:
   // A free object for `key`, or null. `stream` != 0 also takes objects freed on that stream.
   Object* pop(SizeKey key, StreamKey stream, const Fence& fence);

@@ -13,10 +13,7 @@ CUresult refused_by_capture(Runtime& runtime) noexcept {
   const bool relaxed = mode == CU_STREAM_CAPTURE_MODE_RELAXED;
   exchange(&mode);
   if (relaxed) return CUDA_SUCCESS;
-  CUdeviceptr probe = 0;
-  const CUresult r = FORWARD(cuMemAlloc_v2, &probe, 1);
-  if (r == CUDA_SUCCESS) FORWARD(cuMemFree_v2, probe);
-  return r == CUDA_ERROR_OUT_OF_MEMORY ? CUDA_SUCCESS : r;
+  return FORWARD(cuMemFree_v2, CUdeviceptr{0});
 }
 
 namespace {

@@ -38,27 +38,16 @@ bool stream_exists(CUstream stream, bool per_thread) {
   return r == CUDA_SUCCESS;
 }
 
-// The pool an allocation without one comes from: the device's current pool.
-CUmemoryPool current_pool(int device) {
-  CUmemoryPool pool = nullptr;
-  return FORWARD(cuDeviceGetMemPool, &pool, device) == CUDA_SUCCESS ? pool : nullptr;
-}
-
-CUmemoryPool default_pool(int device) {
-  CUmemoryPool pool = nullptr;
-  return FORWARD(cuDeviceGetDefaultMemPool, &pool, device) == CUDA_SUCCESS ? pool : nullptr;
-}
-
 CUresult allocate(Runtime* rt, const char* call, CUdeviceptr* out, size_t bytes, CUmemoryPool from,
                   CUstream stream, bool per_thread) {
   if (rt == nullptr || out == nullptr || bytes == 0) return CUDA_ERROR_NOT_SUPPORTED;
   pool::Request request;
   if (rt->current(&request.context, &request.device) != CUDA_SUCCESS) return CUDA_ERROR_NOT_SUPPORTED;
   if (capturing(*rt, stream, per_thread)) return CUDA_ERROR_NOT_SUPPORTED;
-  const CUmemoryPool standard = default_pool(request.device);
-  request.mem_pool = from != nullptr ? from : current_pool(request.device);
-  // Pools made by the program may be exported or lie elsewhere: the driver keeps those.
-  if (standard == nullptr || request.mem_pool != standard) return CUDA_ERROR_NOT_SUPPORTED;
+  const CUmemoryPool current = rt->memory_pools.current(request.device);
+  request.mem_pool = from != nullptr ? from : current;
+  // A pool of another device, or one that the driver keeps.
+  if (rt->memory_pools.device_of(request.mem_pool) != request.device) return CUDA_ERROR_NOT_SUPPORTED;
   if (!stream_exists(stream, per_thread) || rt->pool.fence().context_broken()) return CUDA_ERROR_NOT_SUPPORTED;
   const CUresult refused = refused_by_capture(*rt);
   if (refused != CUDA_SUCCESS) return refused;

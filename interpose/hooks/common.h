@@ -30,8 +30,8 @@ inline Runtime* enter(Entry entry) noexcept {
 }
 
 // During an open capture the driver refuses allocation calls from some threads and breaks the capture.
-// Whether this is one of them is known to the driver alone: it is asked with an allocation of a byte,
-// unless the thread has switched to the relaxed mode, where nothing is refused.
+// Whether this is one of them is known to the driver alone: it is asked by freeing nothing, which is
+// subject to the same rule, unless the thread has switched to the relaxed mode, where nothing is refused.
 CUresult refused_by_capture(Runtime& runtime) noexcept;
 
 // Identity of a stream handle for reuse in stream order (pool::StreamKey). `per_thread`: the

@@ -1,6 +1,5 @@
-// Attributes of memory pools (CUDA Driver API 6.15): the driver's numbers plus what our pages hold for
-// its default pool, so that used, reserved and their high-water marks add up for the program.
-#include <mutex>
+// Memory pools (CUDA Driver API 6.15) and their attributes: the driver's numbers plus what our pages hold
+// for the pools we serve, so that used, reserved and their high-water marks add up for the program.
 
 #include "interpose/hooks/common.h"
 
@@ -8,20 +7,14 @@ namespace flexlom {
 
 namespace {
 
-// The device whose default pool this is; -1: none of ours.
+// The device of a pool that we serve and that has been used; -1: nothing of ours to add.
 int device_of(Runtime& rt, CUmemoryPool pool) {
-  int found = -1;
-  rt.pool.each_device([&](const pool::DevicePool& d) {
-    CUmemoryPool standard = nullptr;
-    if (FORWARD(cuDeviceGetDefaultMemPool, &standard, d.device()) == CUDA_SUCCESS && standard == pool) {
-      found = d.device();
-    }
-  });
-  return found;
+  const int device = rt.memory_pools.device_of(pool);
+  return device >= 0 && rt.pool.device(device) != nullptr ? device : -1;
 }
 
-uint64_t share(Runtime& rt, int device, CUmemPool_attribute attribute) {
-  const pool::AsyncUse use = rt.pool.device(device)->async_use();
+uint64_t share(Runtime& rt, int device, CUmemoryPool pool, CUmemPool_attribute attribute) {
+  const pool::AsyncUse use = rt.pool.device(device)->async_use(pool);
   switch (attribute) {
     case CU_MEMPOOL_ATTR_USED_MEM_CURRENT: return use.used_bytes;
     case CU_MEMPOOL_ATTR_USED_MEM_HIGH: return use.used_high_bytes;
@@ -43,7 +36,7 @@ CUresult cuMemPoolGetAttribute(CUmemoryPool pool, CUmemPool_attribute attribute,
     return r;
   }
   if (const int device = device_of(*rt, pool); device >= 0) {
-    *static_cast<cuuint64_t*>(value) += share(*rt, device, attribute);
+    *static_cast<cuuint64_t*>(value) += share(*rt, device, pool, attribute);
   }
   return r;
 }
@@ -54,7 +47,7 @@ CUresult cuMemPoolSetAttribute(CUmemoryPool pool, CUmemPool_attribute attribute,
   const bool high = attribute == CU_MEMPOOL_ATTR_RESERVED_MEM_HIGH || attribute == CU_MEMPOOL_ATTR_USED_MEM_HIGH;
   if (r == CUDA_SUCCESS && rt != nullptr && high) {
     if (const int device = device_of(*rt, pool); device >= 0) {
-      rt->pool.device(device)->reset_async_high(attribute == CU_MEMPOOL_ATTR_USED_MEM_HIGH);
+      rt->pool.device(device)->reset_async_high(pool, attribute == CU_MEMPOOL_ATTR_USED_MEM_HIGH);
     }
   }
   return r;
@@ -72,9 +65,22 @@ CUresult cuMemPoolTrimTo(CUmemoryPool pool, size_t keep_bytes) {
   return r;
 }
 
+CUresult cuMemPoolCreate(CUmemoryPool* pool, const CUmemPoolProps* props) {
+  Runtime* rt = enter(Entry::cuMemPoolCreate);
+  const CUresult r = FORWARD(cuMemPoolCreate, pool, props);
+  if (r == CUDA_SUCCESS && rt != nullptr) {
+    InsidePool inside;
+    rt->memory_pools.created(*pool, *props);
+  }
+  return r;
+}
+
+// What was allocated from the pool lives on until it is freed, as the driver documents.
 CUresult cuMemPoolDestroy(CUmemoryPool pool) {
-  doors::count(Entry::cuMemPoolDestroy);
-  return FORWARD(cuMemPoolDestroy, pool);
+  Runtime* rt = enter(Entry::cuMemPoolDestroy);
+  const CUresult r = FORWARD(cuMemPoolDestroy, pool);
+  if (r == CUDA_SUCCESS && rt != nullptr) rt->memory_pools.destroyed(pool);
+  return r;
 }
 
 CUresult cuMemPoolSetAccess(CUmemoryPool pool, const CUmemAccessDesc* access, size_t count) {
@@ -92,7 +98,7 @@ CUresult cuMemPoolSetAccess(CUmemoryPool pool, const CUmemAccessDesc* access, si
   return r;
 }
 
-// A pointer from the default pool cannot be exported: that pool has no handle type, and the driver says so.
+// A pointer from a pool that we serve cannot be exported: such a pool has no handle type, and the driver says so.
 CUresult cuMemPoolExportPointer(CUmemPoolPtrExportData* data, CUdeviceptr p) {
   Runtime* rt = enter(Entry::cuMemPoolExportPointer);
   if (rt != nullptr && data != nullptr && rt->pool.owner(p) != nullptr) {
