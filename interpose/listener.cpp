@@ -49,7 +49,8 @@ trace::Event event_of(const char* call, const AllocationInfo& a, uint64_t stream
 Listener::Listener(const Options& options) : quiet_(options.quiet) {
   if (options.trace.empty()) return;
   std::string error;
-  writer_ = trace::Writer::open(options.trace, &error);
+  const trace::Warn silence = [](const char*) noexcept {};
+  writer_ = trace::Writer::open(options.trace, &error, options.quiet ? silence : nullptr);
   if (writer_ == nullptr) say("warning", fmt::format("no trace: {}", error));
 }
 

@@ -7,7 +7,6 @@
 #include <signal.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
@@ -19,6 +18,7 @@
 
 #include "interpose/trace/json_text.h"
 #include "interpose/trace/line_buffer.h"
+#include "interpose/trace/log_file.h"
 #include "interpose/trace/path_template.h"
 
 namespace flexlom::trace {
@@ -89,32 +89,6 @@ class SignalShield {
   bool was_pending_;
 };
 
-void make_parents(const std::string& path) {
-  for (size_t i = path.find('/', 1); i != std::string::npos; i = path.find('/', i + 1))
-    mkdir(path.substr(0, i).c_str(), 0777);  // whatever fails here makes open() fail and say why
-}
-
-// Creates a file that did not exist before, under this name or a numbered one.
-int create_new(std::string& path) {
-  constexpr int flags = O_WRONLY | O_CREAT | O_EXCL | O_APPEND | O_CLOEXEC;
-  constexpr int most_names = 10000;
-  std::string base = path;
-  for (int number = 1; number < most_names; number++) {
-    int fd = ::open(path.c_str(), flags, 0600);
-    if (fd >= 0 || errno != EEXIST) return fd;
-    struct stat about {};
-    if (stat(path.c_str(), &about) == 0 && (S_ISCHR(about.st_mode) || S_ISFIFO(about.st_mode))) {
-      // Without O_NONBLOCK a FIFO that nobody reads would hold the program here for ever.
-      fd = ::open(path.c_str(), O_WRONLY | O_APPEND | O_CLOEXEC | O_NONBLOCK);
-      if (fd >= 0) fcntl(fd, F_SETFL, O_APPEND);
-      return fd;
-    }
-    path = base + "." + std::to_string(number);
-  }
-  errno = EEXIST;
-  return -1;
-}
-
 // The arguments of this process, cut after about 8 KiB.
 void append_command_line(std::string& out) {
   char text[8192];
@@ -136,17 +110,18 @@ void append_command_line(std::string& out) {
 
 // In memory of its own, because a forked child has to leave it behind, locks held or not.
 struct Writer::State {
-  State(int file, Warn on_warning, char* both_buffers)
-      : fd(file),
+  State(LogFile log, const std::string& path_as_opened, Warn on_warning, char* both_buffers)
+      : file(std::move(log)),
+        path(path_as_opened),
         warn(on_warning),
         memory(both_buffers),
         spare(memory + buffer_bytes),
         buffer(memory) {}
 
-  const int fd;
+  LogFile file;            // guarded by file_lock
+  const std::string path;  // for the warning
   const Warn warn;
   char* const memory;
-  std::string path;
 
   // Order of locks: file_lock, then lock. The program's threads take only `lock`, for a copy.
   std::mutex file_lock;  // held while writing; guards spare, failed
@@ -168,13 +143,8 @@ struct Writer::State {
 
   // Requires file_lock.
   void write_all(const char* data, size_t size) noexcept {
-    while (size != 0 && !failed) {
-      ssize_t done = ::write(fd, data, size);
-      if (done < 0 && errno == EINTR) continue;
-      if (done <= 0) return fail(done == 0 ? EIO : errno);
-      data += done;
-      size -= static_cast<size_t>(done);
-    }
+    if (failed) return;
+    if (int code = file.write(data, size); code != 0) fail(code);
   }
 
   // Requires file_lock.
@@ -259,10 +229,9 @@ std::unique_ptr<Writer> Writer::open(const std::string& path_template, std::stri
   std::optional<std::string> path = expand_path_template(
       path_template, [](const char* name) -> const char* { return secure_getenv(name); }, &message);
   if (path) {
-    make_parents(*path);
-    int fd = create_new(*path);
-    if (fd >= 0) {
-      std::unique_ptr<Writer> writer(new (std::nothrow) Writer(*path, fd, warn));
+    std::optional<LogFile> file = LogFile::open(*path);
+    if (file) {
+      std::unique_ptr<Writer> writer(new (std::nothrow) Writer(*path, std::move(*file), warn));
       if (writer != nullptr && writer->state_.load() != nullptr) return writer;
       errno = ENOMEM;
     }
@@ -273,20 +242,17 @@ std::unique_ptr<Writer> Writer::open(const std::string& path_template, std::stri
   return nullptr;
 }
 
-Writer::Writer(std::string path, int fd, Warn warn) : path_(std::move(path)), state_(nullptr) {
+Writer::Writer(std::string path, LogFile file, Warn warn)
+    : path_(std::move(path)), state_(nullptr) {
   void* memory = mmap(nullptr, 2 * buffer_bytes, PROT_READ | PROT_WRITE,
                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   State* state = nullptr;
   if (memory != MAP_FAILED) {
-    state = new (std::nothrow)
-        State(fd, warn != nullptr ? warn : warn_on_stderr, static_cast<char*>(memory));
+    state =
+        new (std::nothrow) State(std::move(file), path_, warn != nullptr ? warn : warn_on_stderr,
+                                 static_cast<char*>(memory));
     if (state == nullptr) munmap(memory, 2 * buffer_bytes);
   }
-  if (state == nullptr) {
-    close(fd);
-    return;
-  }
-  state->path = path_;
   state_ = state;
 }
 
@@ -294,7 +260,6 @@ Writer::~Writer() {
   stop_thread();
   State* state = state_.exchange(nullptr);
   if (state == nullptr || state->given_up) return;  // a stuck thread still uses its state
-  close(state->fd);
   munmap(state->memory, 2 * buffer_bytes);
   delete state;
 }
@@ -462,7 +427,7 @@ void Writer::abandon() noexcept {
   cached_tid = 0;
   State* state = state_.exchange(nullptr);
   if (state == nullptr) return;
-  close(state->fd);
+  state->file.close();
   munmap(state->memory, 2 * buffer_bytes);
   // The state itself leaks: its locks may have been held by threads that do not exist here.
 }

@@ -6,7 +6,8 @@
 // "drop" record counts them: the program never waits for the disk.
 //
 // Every member is thread safe unless it says otherwise. Nothing throws, and a full disk or a closed
-// file costs one warning: later records are then discarded.
+// file costs one warning: later records are then discarded. A program that closes our descriptor
+// gets nothing written into what it opens under that number (log_file.h).
 #pragma once
 
 #include <atomic>
@@ -62,6 +63,8 @@ struct Stats {
 // Told once when writing fails; `text` has no newline. Runs on any thread.
 using Warn = void (*)(const char* text) noexcept;
 
+class LogFile;
+
 class Writer {
  public:
   // Expands the template (path_template.h) and creates the file, and directories on the way to it,
@@ -101,7 +104,7 @@ class Writer {
 
  private:
   struct State;
-  Writer(std::string path, int fd, Warn warn);
+  Writer(std::string path, LogFile file, Warn warn);
   void event(std::string_view kind, const Event&) noexcept;
   void append(std::string_view line) noexcept;
 
