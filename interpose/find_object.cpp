@@ -1,7 +1,7 @@
-// Keeps the library loadable where the C library is older than the compiler's: libgcc's unwinder calls
-// _dl_find_object, which glibc has only since 2.35. This one, seen by our own copy of libgcc alone,
-// answers from the program headers, as older unwinders did. Exceptions never leave this library,
-// so it is called on failure paths only.
+// Keeps the library loadable where the C library is older than the compiler's: libgcc's unwinder
+// calls _dl_find_object, which glibc has only since 2.35. This one, seen by our own copy of libgcc
+// alone, answers from the program headers, as older unwinders did. Exceptions never leave this
+// library, so it is called on failure paths only.
 #include <dlfcn.h>
 #include <link.h>
 
@@ -51,7 +51,8 @@ int visit(dl_phdr_info* info, size_t, void* data) {
 }  // namespace
 
 // Newer headers declare the name with a type that older ones lack, hence the label.
-extern "C" __attribute__((visibility("hidden"))) int find_object(void* pc, FoundObject* out) __asm__("_dl_find_object");
+extern "C" __attribute__((visibility("hidden"))) int find_object(
+    void* pc, FoundObject* out) __asm__("_dl_find_object");
 int find_object(void* pc, FoundObject* out) {
   Search search{reinterpret_cast<uintptr_t>(pc), out};
   return dl_iterate_phdr(&visit, &search) == 1 ? 0 : -1;

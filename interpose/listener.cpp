@@ -19,15 +19,16 @@ using pool::Request;
 constexpr unsigned kMostExplanations = 3;
 constexpr size_t kHolders = 5;
 
-// The request whose failure is to be explained once the pool's locks are free; and the sequence number
-// that ties the log's records of one request together. Plain data of the thread.
+// The request whose failure is to be explained once the pool's locks are free; and the sequence
+// number that ties the log's records of one request together. Plain data of the thread.
 thread_local pool::OutOfMemory last_oom __attribute__((tls_model("initial-exec")));
 thread_local bool oom_to_explain __attribute__((tls_model("initial-exec"))) = false;
 thread_local uint64_t request_seq __attribute__((tls_model("initial-exec"))) = 0;
 std::atomic<uint64_t> next_seq{0};
 
 std::string human(uint64_t bytes) {
-  if (bytes >= uint64_t{1} << 30) return fmt::format("{:.2f} GiB", static_cast<double>(bytes) / (1u << 30));
+  if (bytes >= uint64_t{1} << 30)
+    return fmt::format("{:.2f} GiB", static_cast<double>(bytes) / (1u << 30));
   if (bytes >= 1u << 20) return fmt::format("{:.1f} MiB", static_cast<double>(bytes) / (1u << 20));
   return fmt::format("{} bytes", bytes);
 }
@@ -135,14 +136,16 @@ void Listener::explain_last_oom() noexcept {
   try {
     const pool::OutOfMemory& o = last_oom;
     std::string text = fmt::format(
-        "out of memory: {} asked for {} on device {}; device frames {} of {} held, host frames {} of {} held",
+        "out of memory: {} asked for {} on device {}; device frames {} of {} held, host frames {} "
+        "of {} held",
         o.request.call, human(o.request.bytes), o.request.device, human(o.device_held_bytes),
         human(o.device_budget_bytes), human(o.host_held_bytes), human(o.host_budget_bytes));
     pool::DevicePool* device = pool_ != nullptr ? pool_->device(o.request.device) : nullptr;
     if (device != nullptr) {
       const auto holders = device->live(kHolders);
       if (!holders.empty()) text += "; largest holders:";
-      for (const AllocationInfo& h : holders) text += fmt::format(" {} at {:#x},", human(h.asked_bytes), h.base);
+      for (const AllocationInfo& h : holders)
+        text += fmt::format(" {} at {:#x},", human(h.asked_bytes), h.base);
       if (text.back() == ',') text.pop_back();
     }
     text += "; try a larger FLEXLOM_HOST_LIMIT or FLEXLOM_DEVICE_LIMIT, or a smaller batch";
@@ -196,11 +199,11 @@ void Listener::summary(bool stats, bool coverage) noexcept {
           writer_->stats(t);
         }
         if (!stats) return;
-        say("stats", fmt::format("device_peak_bytes={} host_peak_bytes={} spilled_bytes={} allocs={} "
-                                 "frees={} ooms={} budget_bytes={} asked_peak_bytes={} device={}",
-                                 s.device_peak_bytes, s.host_peak_bytes, s.spilled_bytes, s.allocs,
-                                 s.frees, s.ooms, s.device_budget_bytes, s.asked_peak_bytes,
-                                 device.device()));
+        say("stats",
+            fmt::format("device_peak_bytes={} host_peak_bytes={} spilled_bytes={} allocs={} "
+                        "frees={} ooms={} budget_bytes={} asked_peak_bytes={} device={}",
+                        s.device_peak_bytes, s.host_peak_bytes, s.spilled_bytes, s.allocs, s.frees,
+                        s.ooms, s.device_budget_bytes, s.asked_peak_bytes, device.device()));
       });
     }
     if (!coverage) return;

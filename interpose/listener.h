@@ -36,7 +36,8 @@ class Listener final : public pool::Observer {
   void warned(std::string_view text) noexcept override;
 
   void say(std::string_view level, std::string_view text) noexcept;  // one line on standard error
-  void explain_last_oom() noexcept;   // after the pool's locks are free: the message with the holders
+  void
+  explain_last_oom() noexcept;  // after the pool's locks are free: the message with the holders
   void summary(bool stats, bool coverage) noexcept;
 
  private:

@@ -43,7 +43,8 @@ uint64_t room_of(const std::string& root, std::string group, const char* limit, 
     const std::string base = root + group + "/";
     const uint64_t most = read_bytes(base + limit);
     const uint64_t now = read_bytes(base + used);
-    if (most != ~uint64_t{0} && now != ~uint64_t{0}) room = std::min(room, most > now ? most - now : 0);
+    if (most != ~uint64_t{0} && now != ~uint64_t{0})
+      room = std::min(room, most > now ? most - now : 0);
     if (group.empty() || group == "/") return room;
     group.resize(group.rfind('/'));
   }

@@ -31,7 +31,8 @@ int MemoryPools::device_of(CUmemoryPool pool) noexcept {
 CUmemoryPool MemoryPools::current(int device) noexcept {
   const auto get_current = FLEXLOM_ORIGINAL(cuDeviceGetMemPool);
   const auto get_default = FLEXLOM_ORIGINAL(cuDeviceGetDefaultMemPool);
-  if (device < 0 || device >= kDevices || get_current == nullptr || get_default == nullptr) return nullptr;
+  if (device < 0 || device >= kDevices || get_current == nullptr || get_default == nullptr)
+    return nullptr;
   try {
     std::lock_guard lock(mutex_);
     CUmemoryPool standard = nullptr;

@@ -1,6 +1,6 @@
-// Which of the program's memory pools (CUDA Driver API 6.15) are served from our pages: each device's default pool,
-// and pools made with plain properties. Pools that can be exported, lie elsewhere or have a maximum size
-// stay the driver's, with everything allocated from them.
+// Which of the program's memory pools (CUDA Driver API 6.15) are served from our pages: each
+// device's default pool, and pools made with plain properties. Pools that can be exported, lie
+// elsewhere or have a maximum size stay the driver's, with everything allocated from them.
 //
 // Thread safe. None throws.
 #pragma once

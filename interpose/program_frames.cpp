@@ -8,15 +8,16 @@ using pool::Where;
 
 namespace {
 
-CUresult driver_create(CUmemGenericAllocationHandle* out, size_t size, const CUmemAllocationProp& prop,
-                       unsigned long long flags) {
+CUresult driver_create(CUmemGenericAllocationHandle* out, size_t size,
+                       const CUmemAllocationProp& prop, unsigned long long flags) {
   const auto real = FLEXLOM_ORIGINAL(cuMemCreate);
   return real != nullptr ? real(out, size, &prop, flags) : CUDA_ERROR_NOT_SUPPORTED;
 }
 
 }  // namespace
 
-CUresult ProgramFrames::create(CUmemGenericAllocationHandle* out, size_t size, const CUmemAllocationProp& asked,
+CUresult ProgramFrames::create(CUmemGenericAllocationHandle* out, size_t size,
+                               const CUmemAllocationProp& asked,
                                unsigned long long flags) noexcept {
   const bool plain = asked.type == CU_MEM_ALLOCATION_TYPE_PINNED &&
                      asked.location.type == CU_MEM_LOCATION_TYPE_DEVICE && size > 0 &&
@@ -26,7 +27,8 @@ CUresult ProgramFrames::create(CUmemGenericAllocationHandle* out, size_t size, c
   try {
     if (device->take_for_program(size)) {
       CUresult r = driver_create(out, size, asked, flags);
-      if (r == CUDA_ERROR_OUT_OF_MEMORY && device->trim(0) > 0) r = driver_create(out, size, asked, flags);
+      if (r == CUDA_ERROR_OUT_OF_MEMORY && device->trim(0) > 0)
+        r = driver_create(out, size, asked, flags);
       if (r == CUDA_SUCCESS) {
         add(*out, size, Where::device, asked);
         return r;
@@ -49,8 +51,10 @@ CUresult ProgramFrames::create_on_host(CUmemGenericAllocationHandle* out, size_t
   const int node = device->host_numa_id();
   prop.location.type = node >= 0 ? CU_MEM_LOCATION_TYPE_HOST_NUMA : CU_MEM_LOCATION_TYPE_HOST;
   prop.location.id = node >= 0 ? node : 0;
-  // A frame that may be exported should stay exportable; where host memory cannot be, it works here.
-  for (const CUmemAllocationHandleType types : {asked.requestedHandleTypes, CU_MEM_HANDLE_TYPE_NONE}) {
+  // A frame that may be exported should stay exportable; where host memory cannot be, it works
+  // here.
+  for (const CUmemAllocationHandleType types :
+       {asked.requestedHandleTypes, CU_MEM_HANDLE_TYPE_NONE}) {
     prop.requestedHandleTypes = types;
     if (driver_create(out, size, prop, flags) != CUDA_SUCCESS) continue;
     add(*out, size, Where::host, asked);
@@ -67,7 +71,8 @@ void ProgramFrames::add(CUmemGenericAllocationHandle handle, size_t size, Where 
   frames_[handle] = Frame{size, where, asked};
   held_.fetch_add(1, std::memory_order_relaxed);
   if (where == Where::host) spilled_.fetch_add(1, std::memory_order_relaxed);
-  if (pool::DevicePool* device = pool_.device(asked.location.id)) device->note_program_bytes(size, true);
+  if (pool::DevicePool* device = pool_.device(asked.location.id))
+    device->note_program_bytes(size, true);
 }
 
 void ProgramFrames::settle(Frames::iterator frame) {
@@ -99,7 +104,8 @@ void ProgramFrames::released(CUmemGenericAllocationHandle handle) noexcept {
   settle(frame);
 }
 
-void ProgramFrames::mapped(CUmemGenericAllocationHandle handle, CUdeviceptr address, size_t size) noexcept {
+void ProgramFrames::mapped(CUmemGenericAllocationHandle handle, CUdeviceptr address,
+                           size_t size) noexcept {
   if (held_.load(std::memory_order_relaxed) == 0) return;
   try {
     std::lock_guard lock(mutex_);
@@ -117,7 +123,8 @@ void ProgramFrames::unmapped(CUdeviceptr address, size_t size) noexcept {
   if (held_.load(std::memory_order_relaxed) == 0) return;
   std::lock_guard lock(mutex_);
   // One call may cover several mappings, whole ones only.
-  for (auto it = mappings_.lower_bound(address); it != mappings_.end() && it->first - address < size;) {
+  for (auto it = mappings_.lower_bound(address);
+       it != mappings_.end() && it->first - address < size;) {
     const auto frame = frames_.find(it->second.handle);
     it = mappings_.erase(it);
     if (frame == frames_.end()) continue;
@@ -126,7 +133,8 @@ void ProgramFrames::unmapped(CUdeviceptr address, size_t size) noexcept {
   }
 }
 
-bool ProgramFrames::asked_for(CUmemGenericAllocationHandle handle, CUmemAllocationProp* out) noexcept {
+bool ProgramFrames::asked_for(CUmemGenericAllocationHandle handle,
+                              CUmemAllocationProp* out) noexcept {
   if (spilled_.load(std::memory_order_relaxed) == 0) return false;
   std::lock_guard lock(mutex_);
   const auto frame = frames_.find(handle);

@@ -7,9 +7,9 @@ namespace flexlom {
 using pool::Where;
 
 // A driver that lacks a call answers as drivers do for what they cannot.
-#define CALL(symbol, ...)                                      \
-  [&]() -> CUresult {                                          \
-    const auto real = FLEXLOM_ORIGINAL(symbol);                \
+#define CALL(symbol, ...)                                                  \
+  [&]() -> CUresult {                                                      \
+    const auto real = FLEXLOM_ORIGINAL(symbol);                            \
     return real != nullptr ? real(__VA_ARGS__) : CUDA_ERROR_NOT_SUPPORTED; \
   }()
 
@@ -64,8 +64,10 @@ CUresult RealDriver::facts(int device, pool::DeviceFacts* out) noexcept {
   CUresult r = CALL(cuMemGetInfo_v2, &available, &total);
   if (r != CUDA_SUCCESS) return r;
   Probed probed;
-  probed.shareable = attribute(device, CU_DEVICE_ATTRIBUTE_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR_SUPPORTED, &r) != 0;
-  probed.rdma = attribute(device, CU_DEVICE_ATTRIBUTE_GPU_DIRECT_RDMA_WITH_CUDA_VMM_SUPPORTED, &r) != 0;
+  probed.shareable =
+      attribute(device, CU_DEVICE_ATTRIBUTE_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR_SUPPORTED, &r) != 0;
+  probed.rdma =
+      attribute(device, CU_DEVICE_ATTRIBUTE_GPU_DIRECT_RDMA_WITH_CUDA_VMM_SUPPORTED, &r) != 0;
   out->vmm = attribute(device, CU_DEVICE_ATTRIBUTE_VIRTUAL_MEMORY_MANAGEMENT_SUPPORTED, &r) != 0 &&
              FLEXLOM_ORIGINAL(cuMemCreate) != nullptr;
   out->host_vmm = out->vmm && probe_host(device, &probed, &r);
@@ -97,7 +99,8 @@ CUresult RealDriver::release(CUmemGenericAllocationHandle frame) noexcept {
   return CALL(cuMemRelease, frame);
 }
 
-CUresult RealDriver::map(CUdeviceptr address, size_t bytes, CUmemGenericAllocationHandle frame) noexcept {
+CUresult RealDriver::map(CUdeviceptr address, size_t bytes,
+                         CUmemGenericAllocationHandle frame) noexcept {
   return CALL(cuMemMap, address, bytes, 0, frame, 0);
 }
 
@@ -113,7 +116,9 @@ CUresult RealDriver::set_access(CUdeviceptr address, size_t bytes, int device) n
   return CALL(cuMemSetAccess, address, bytes, &access, 1);
 }
 
-bool RealDriver::has_context_events() noexcept { return FLEXLOM_ORIGINAL(cuCtxRecordEvent) != nullptr; }
+bool RealDriver::has_context_events() noexcept {
+  return FLEXLOM_ORIGINAL(cuCtxRecordEvent) != nullptr;
+}
 
 CUresult RealDriver::event_create(CUcontext context, CUevent* event) noexcept {
   CUresult r = CALL(cuCtxPushCurrent_v2, context);
@@ -124,7 +129,9 @@ CUresult RealDriver::event_create(CUcontext context, CUevent* event) noexcept {
   return r;
 }
 
-void RealDriver::event_destroy(CUcontext, CUevent event) noexcept { CALL(cuEventDestroy_v2, event); }
+void RealDriver::event_destroy(CUcontext, CUevent event) noexcept {
+  CALL(cuEventDestroy_v2, event);
+}
 
 CUresult RealDriver::record(CUcontext context, CUevent event) noexcept {
   return CALL(cuCtxRecordEvent, context, event);

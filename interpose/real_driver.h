@@ -1,4 +1,5 @@
-// The pool's driver over the original entry points. Stateless but for what it probed of each device.
+// The pool's driver over the original entry points. Stateless but for what it probed of each
+// device.
 #pragma once
 
 #include "pool/driver.h"
@@ -13,7 +14,8 @@ class RealDriver final : public pool::Driver {
   CUresult create(int device, pool::Where where, size_t bytes,
                   CUmemGenericAllocationHandle* frame) noexcept override;
   CUresult release(CUmemGenericAllocationHandle frame) noexcept override;
-  CUresult map(CUdeviceptr address, size_t bytes, CUmemGenericAllocationHandle frame) noexcept override;
+  CUresult map(CUdeviceptr address, size_t bytes,
+               CUmemGenericAllocationHandle frame) noexcept override;
   CUresult unmap(CUdeviceptr address, size_t bytes) noexcept override;
   CUresult set_access(CUdeviceptr address, size_t bytes, int device) noexcept override;
   bool has_context_events() noexcept override;

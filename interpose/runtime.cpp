@@ -66,7 +66,8 @@ std::atomic<bool> passing_through{false};
 }  // namespace
 
 Runtime::Runtime(Options given, bool)
-    : options(std::move(given)), listener(options),
+    : options(std::move(given)),
+      listener(options),
       pool(driver, doors::work_submitted, &listener, pool_config(options)) {
   listener.opened(pool);
   soft_oom_.store(options.soft_oom == SoftOom::on, std::memory_order_relaxed);
@@ -112,8 +113,8 @@ _Unwind_Reason_Code look_at_frame(_Unwind_Context* frame, void* data) {
   return search->found || ++search->frames > kDeepest ? _URC_END_OF_STACK : _URC_NO_REASON;
 }
 
-// Libraries are looked up without dlopen: it takes the loader's lock, which a thread that waits for this
-// one may hold, and it replaces the text that dlerror() would give the program.
+// Libraries are looked up without dlopen: it takes the loader's lock, which a thread that waits for
+// this one may hold, and it replaces the text that dlerror() would give the program.
 struct LibrarySearch {
   std::string_view name;
   uintptr_t begin = 0, end = 0;
@@ -127,7 +128,8 @@ int look_at_library(dl_phdr_info* info, size_t, void* data) {
   for (int i = 0; i < info->dlpi_phnum; ++i) {
     const ElfW(Phdr)& segment = info->dlpi_phdr[i];
     if (segment.p_type != PT_LOAD) continue;
-    search->end = std::max<uintptr_t>(search->end, info->dlpi_addr + segment.p_vaddr + segment.p_memsz);
+    search->end =
+        std::max<uintptr_t>(search->end, info->dlpi_addr + segment.p_vaddr + segment.p_memsz);
   }
   return 1;
 }
@@ -135,9 +137,9 @@ int look_at_library(dl_phdr_info* info, size_t, void* data) {
 bool loaded(LibrarySearch& search) { return dl_iterate_phdr(&look_at_library, &search) == 1; }
 
 bool called_by_caching_allocator() {
-  // While it records CUDA graphs, PyTorch's allocator frees nothing and takes a refusal for the end. It
-  // also does so in the warm-up runs of torch.compile's graphs, which no driver call announces; those
-  // need Triton, so with Triton loaded nothing is refused.
+  // While it records CUDA graphs, PyTorch's allocator frees nothing and takes a refusal for the
+  // end. It also does so in the warm-up runs of torch.compile's graphs, which no driver call
+  // announces; those need Triton, so with Triton loaded nothing is refused.
   LibrarySearch triton{"/libtriton.so"};
   LibrarySearch allocator{"/libc10_cuda.so"};
   if (loaded(triton) || !loaded(allocator)) return false;
@@ -185,13 +187,15 @@ void Runtime::context_born(CUcontext context) noexcept {
 bool Runtime::destroyed_context_is_current() noexcept {
   if (!any_ended_.load(std::memory_order_acquire)) return false;
   CUcontext context = nullptr;
-  if (FLEXLOM_ORIGINAL(cuCtxGetCurrent)(&context) != CUDA_SUCCESS || context == nullptr) return false;
+  if (FLEXLOM_ORIGINAL(cuCtxGetCurrent)(&context) != CUDA_SUCCESS || context == nullptr)
+    return false;
   std::lock_guard lock(mutex_);
   return std::find(ended_.begin(), ended_.end(), context) != ended_.end();
 }
 
 CUresult Runtime::driver_gone() const noexcept {
-  if (!exiting_.load(std::memory_order_relaxed)) [[likely]] return CUDA_SUCCESS;
+  if (!exiting_.load(std::memory_order_relaxed)) [[likely]]
+    return CUDA_SUCCESS;
   CUcontext context = nullptr;
   const CUresult r = FLEXLOM_ORIGINAL(cuCtxGetCurrent)(&context);
   return r == CUDA_ERROR_DEINITIALIZED ? r : CUDA_SUCCESS;
@@ -229,8 +233,8 @@ WipedPage* make_page() noexcept {
 
 void report_option_errors(Listener& listener, const std::vector<OptionError>& errors) {
   for (const OptionError& e : errors) {
-    listener.say("warning", fmt::format("{}=\"{}\" is not understood (accepted: {}); using {}", e.variable,
-                                        e.text, e.accepted, e.used));
+    listener.say("warning", fmt::format("{}=\"{}\" is not understood (accepted: {}); using {}",
+                                        e.variable, e.text, e.accepted, e.used));
   }
 }
 
@@ -260,11 +264,14 @@ Runtime* make_runtime() {
       char name[256] = "";
       if (FLEXLOM_ORIGINAL(cuDeviceGetName)(name, sizeof name, i) == CUDA_SUCCESS) info.name = name;
       CUuuid uuid{};
-      if (const auto get = FLEXLOM_ORIGINAL(cuDeviceGetUuid_v2); get != nullptr && get(&uuid, i) == CUDA_SUCCESS) {
-        for (const char c : uuid.bytes) info.uuid += fmt::format("{:02x}", static_cast<unsigned char>(c));
+      if (const auto get = FLEXLOM_ORIGINAL(cuDeviceGetUuid_v2);
+          get != nullptr && get(&uuid, i) == CUDA_SUCCESS) {
+        for (const char c : uuid.bytes)
+          info.uuid += fmt::format("{:02x}", static_cast<unsigned char>(c));
       }
       size_t total = 0;
-      if (FLEXLOM_ORIGINAL(cuDeviceTotalMem_v2)(&total, i) == CUDA_SUCCESS) info.total_bytes = total;
+      if (FLEXLOM_ORIGINAL(cuDeviceTotalMem_v2)(&total, i) == CUDA_SUCCESS)
+        info.total_bytes = total;
       const Limit limit = made->options.device_limit.for_device(i);
       info.budget_bytes = limit.kind == Limit::Kind::unset ? total : limit.of(total);
       header.devices.push_back(std::move(info));
@@ -272,11 +279,11 @@ Runtime* make_runtime() {
     writer->header(header);
   }
   if (made->options.verbose) {
-    made->listener.say("info", fmt::format("active: version {}, host budget {} MiB{}", FLEXLOM_VERSION,
-                                           made->pool.host_budget().limit() >> 20,
-                                           made->listener.tracing()
-                                               ? ", log " + made->listener.writer()->path()
-                                               : std::string()));
+    made->listener.say(
+        "info", fmt::format("active: version {}, host budget {} MiB{}", FLEXLOM_VERSION,
+                            made->pool.host_budget().limit() >> 20,
+                            made->listener.tracing() ? ", log " + made->listener.writer()->path()
+                                                     : std::string()));
   }
   return made.release();  // lives as long as the process: hooks may run until its last moment
 }
@@ -304,7 +311,8 @@ Runtime* arm() noexcept {
   if (!doors::find_originals()) return nullptr;
   const auto get_current = FLEXLOM_ORIGINAL(cuCtxGetCurrent);
   CUcontext context = nullptr;
-  if (get_current == nullptr || get_current(&context) != CUDA_SUCCESS) return nullptr;  // before cuInit
+  if (get_current == nullptr || get_current(&context) != CUDA_SUCCESS)
+    return nullptr;  // before cuInit
   static std::mutex mutex;
   if (InsidePool::already()) return nullptr;
   InsidePool inside;
@@ -343,7 +351,8 @@ __attribute__((destructor)) static void finish_at_unload() {
     if (Runtime* r = p->armed.load(std::memory_order_acquire)) r->finish();
     return;
   }
-  // Never armed, but driver names were looked up and led past us: who asked for coverage wants to know.
+  // Never armed, but driver names were looked up and led past us: who asked for coverage wants to
+  // know.
   if (doors::unknown_addresses().count == 0 || secure_getenv("FLEXLOM_COVERAGE") == nullptr) return;
   Options options = parse_options(&detail::safe_getenv, nullptr);
   if (!options.coverage) return;

@@ -1,9 +1,9 @@
 // The state of flexlom in one process: made at the first CUDA call that needs it, never undone.
 //
 // `runtime()` is null when there is nothing to do but forward: before the driver is there, when
-// FLEXLOM_DISABLE is set, and in a child forked after that state was made (CUDA does not work there, and our
-// locks may be held by threads that do not exist in it). The pointer lives on a page that the
-// kernel wipes in children, so the check also covers a bare clone() and costs one load.
+// FLEXLOM_DISABLE is set, and in a child forked after that state was made (CUDA does not work
+// there, and our locks may be held by threads that do not exist in it). The pointer lives on a page
+// that the kernel wipes in children, so the check also covers a bare clone() and costs one load.
 #pragma once
 
 #include <atomic>
@@ -29,8 +29,8 @@ class Runtime {
   // The current context and its device; an error exactly when cuCtxGetCurrent gives one, and
   // CUDA_ERROR_INVALID_CONTEXT when there is no current context.
   CUresult current(CUcontext* context, int* device) noexcept;
-  // A context ended: cached answers about it are void, and while its handle is current (before it comes
-  // to life again) calls are the driver's to answer.
+  // A context ended: cached answers about it are void, and while its handle is current (before it
+  // comes to life again) calls are the driver's to answer.
   void context_ended(CUcontext context) noexcept;
   void context_born(CUcontext context) noexcept;
   bool destroyed_context_is_current() noexcept;
@@ -55,7 +55,7 @@ class Runtime {
   void look_for_caching_allocator() noexcept;
 
   std::atomic<bool> soft_oom_{false};
-  std::mutex mutex_;                    // guards ended_
+  std::mutex mutex_;  // guards ended_
   std::vector<CUcontext> ended_;
   std::atomic<bool> any_ended_{false};
   std::atomic<bool> exiting_{false};
@@ -72,7 +72,8 @@ Runtime* arm() noexcept;
 inline Runtime* runtime() noexcept {
   const detail::WipedPage* p = detail::page.load(std::memory_order_acquire);
   if (p != nullptr) [[likely]] {
-    if (Runtime* r = p->armed.load(std::memory_order_acquire)) [[likely]] return r;
+    if (Runtime* r = p->armed.load(std::memory_order_acquire)) [[likely]]
+      return r;
   }
   return detail::arm();
 }

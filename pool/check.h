@@ -5,13 +5,13 @@
 #include <cstdlib>
 
 #ifdef FLEXLOM_CHECK
-#define FLEXLOM_INVARIANT(expression)                                                           \
-  do {                                                                                          \
-    if (!(expression)) {                                                                        \
-      std::fprintf(stderr, "flexlom: invariant broken: %s (%s:%d)\n", #expression, __FILE__,    \
-                   __LINE__);                                                                   \
-      std::abort();                                                                             \
-    }                                                                                           \
+#define FLEXLOM_INVARIANT(expression)                                                        \
+  do {                                                                                       \
+    if (!(expression)) {                                                                     \
+      std::fprintf(stderr, "flexlom: invariant broken: %s (%s:%d)\n", #expression, __FILE__, \
+                   __LINE__);                                                                \
+      std::abort();                                                                          \
+    }                                                                                        \
   } while (false)
 #else
 #define FLEXLOM_INVARIANT(expression) static_cast<void>(0)

@@ -15,12 +15,15 @@ namespace {
 constexpr size_t kSmallestSpace = size_t{1} << 36;
 
 // Device bytes that large allocations leave for small pages: a sixteenth, at most 64 MiB.
-uint64_t small_reserve(uint64_t budget) { return std::min<uint64_t>(budget / 16, 64u << 20) & ~(kGranule - 1); }
+uint64_t small_reserve(uint64_t budget) {
+  return std::min<uint64_t>(budget / 16, 64u << 20) & ~(kGranule - 1);
+}
 
 }  // namespace
 
 std::unique_ptr<DevicePool> DevicePool::create(Driver& driver, Fence& fence, Observer* observer,
-                                               Budget& host_budget, const Config& config, CUresult* error) {
+                                               Budget& host_budget, const Config& config,
+                                               CUresult* error) {
   CUdeviceptr base = 0;
   size_t bytes = config.address_bytes;
   CUresult r = driver.reserve(config.base_hint, bytes, &base);
@@ -42,10 +45,16 @@ std::unique_ptr<DevicePool> DevicePool::create(Driver& driver, Fence& fence, Obs
 
 DevicePool::DevicePool(Driver& driver, Fence& fence, Observer* observer, Budget& host_budget,
                        const Config& config, CUdeviceptr base, size_t bytes)
-    : driver_(driver), fence_(fence), observer_(observer),
-      tracer_(observer != nullptr && observer->hears_allocations() ? observer : nullptr), host_budget_(host_budget),
-      device_budget_(config.device_budget_bytes), config_(config), base_(base),
-      small_reserve_(small_reserve(config.device_budget_bytes)), space_(base, bytes),
+    : driver_(driver),
+      fence_(fence),
+      observer_(observer),
+      tracer_(observer != nullptr && observer->hears_allocations() ? observer : nullptr),
+      host_budget_(host_budget),
+      device_budget_(config.device_budget_bytes),
+      config_(config),
+      base_(base),
+      small_reserve_(small_reserve(config.device_budget_bytes)),
+      space_(base, bytes),
       frames_(driver, config.device, device_budget_, host_budget, config.host_vmm) {
   access_.push_back(config.device);
   table_bytes_ = size_t{space_.granules()} * sizeof(std::atomic<Span*>);
@@ -124,9 +133,7 @@ uint64_t whole_granules(uint64_t bytes) { return (bytes + kGranule - 1) & ~uint6
 }  // namespace
 
 // The highest sum of bytes asked for; small objects are counted as of the last large event.
-void DevicePool::note_asked() {
-  raise(asked_peak_, large_asked_.load(std::memory_order_relaxed));
-}
+void DevicePool::note_asked() { raise(asked_peak_, large_asked_.load(std::memory_order_relaxed)); }
 
 void DevicePool::note_async(CUmemoryPool mem_pool, uint64_t bytes, bool allocated) {
   std::lock_guard lock(async_mutex_);
@@ -146,7 +153,8 @@ AsyncUse DevicePool::async_use(CUmemoryPool mem_pool) const {
 void DevicePool::reset_async_high(CUmemoryPool mem_pool, bool used) {
   std::lock_guard lock(async_mutex_);
   AsyncUse& use = async_use_[mem_pool];
-  (used ? use.used_high_bytes : use.reserved_high_bytes) = used ? use.used_bytes : use.reserved_bytes;
+  (used ? use.used_high_bytes : use.reserved_high_bytes) =
+      used ? use.used_bytes : use.reserved_bytes;
 }
 
 void DevicePool::finish_free(Shard& shard, Object* object, StreamKey stream) {
@@ -169,8 +177,8 @@ Span* DevicePool::lock_span(CUdeviceptr address, std::unique_lock<std::mutex>* l
     if (span == nullptr) return nullptr;
     const uint32_t shard = span->shard.load(std::memory_order_acquire);
     std::unique_lock held(shards_[shard].mutex);
-    // Between lookup and lock the span may have been dropped, and its record used for another, perhaps at
-    // the same address but in another shard.
+    // Between lookup and lock the span may have been dropped, and its record used for another,
+    // perhaps at the same address but in another shard.
     if (span_at(address) != span || span->shard.load(std::memory_order_acquire) != shard) continue;
     *lock = std::move(held);
     return span;
@@ -187,7 +195,8 @@ std::unique_lock<std::mutex> DevicePool::lock_shard_of(const Span& span) const {
 
 Object* DevicePool::live_object(Span& span, CUdeviceptr address) const {
   const size_t index = (address - span.base) / span.object_bytes;
-  if (index >= span.objects_total) return nullptr;  // the tail of a page that its class does not fill
+  if (index >= span.objects_total)
+    return nullptr;  // the tail of a page that its class does not fill
   Object& object = span.objects[index];
   return object.state == ObjectState::live ? &object : nullptr;
 }
@@ -214,8 +223,9 @@ AllocationInfo DevicePool::describe(const Object& object) const {
   info.context = object.context;
   info.kind = object.kind;
   info.mem_pool = object.mem_pool;
-  info.spilled_bytes = object.span->small && object.span->spilled_bytes > 0 ? object.span->object_bytes
-                                                                            : object.span->spilled_bytes;
+  info.spilled_bytes = object.span->small && object.span->spilled_bytes > 0
+                           ? object.span->object_bytes
+                           : object.span->spilled_bytes;
   info.sync_memops = object.sync_memops;
   info.exported = object.span->exported;
   return info;
@@ -324,7 +334,8 @@ std::vector<AllocationInfo> DevicePool::live(size_t most) const {
   const size_t n = std::min(most, all.size());
   std::partial_sort(all.begin(), all.begin() + static_cast<ptrdiff_t>(n), all.end(),
                     [](const AllocationInfo& a, const AllocationInfo& b) {
-                      return a.asked_bytes != b.asked_bytes ? a.asked_bytes > b.asked_bytes : a.id < b.id;
+                      return a.asked_bytes != b.asked_bytes ? a.asked_bytes > b.asked_bytes
+                                                            : a.id < b.id;
                     });
   all.resize(n);
   return all;

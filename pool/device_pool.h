@@ -22,14 +22,14 @@ inline constexpr unsigned kShards = 16;
 struct PoolStats {
   uint64_t device_held_bytes = 0, device_peak_bytes = 0, device_budget_bytes = 0;
   uint64_t host_held_bytes = 0, host_peak_bytes = 0, host_budget_bytes = 0;
-  uint64_t spilled_bytes = 0;        // ever placed in host frames, at allocation
+  uint64_t spilled_bytes = 0;  // ever placed in host frames, at allocation
   uint64_t asked_bytes = 0, asked_peak_bytes = 0;
-  uint64_t cached_bytes = 0;         // device frames held for reuse
+  uint64_t cached_bytes = 0;  // device frames held for reuse
   uint64_t allocs = 0, frees = 0, ooms = 0, live = 0;
 };
 
-// What stream-ordered allocations of one memory pool use, for that pool's attributes. Whole granules of
-// what is used count as reserved.
+// What stream-ordered allocations of one memory pool use, for that pool's attributes. Whole
+// granules of what is used count as reserved.
 struct AsyncUse {
   uint64_t used_bytes = 0, used_high_bytes = 0, reserved_bytes = 0, reserved_high_bytes = 0;
 };
@@ -51,8 +51,8 @@ class DevicePool {
                                             const Config&, CUresult* error);
   ~DevicePool();
 
-  // `shard_hint`: any number that is stable for a thread. A request that would spill is refused once
-  // when its caller trims its own cache then, and served when it is repeated.
+  // `shard_hint`: any number that is stable for a thread. A request that would spill is refused
+  // once when its caller trims its own cache then, and served when it is repeated.
   CUresult allocate(const Request& request, unsigned shard_hint, CUdeviceptr* out);
   // INVALID_VALUE for anything that is not the base of a live allocation, as cuMemFree says.
   CUresult free(const char* call, CUdeviceptr address, StreamKey stream);
@@ -60,16 +60,16 @@ class DevicePool {
   bool find(CUdeviceptr address, AllocationInfo* out) const;
   bool set_sync_memops(CUdeviceptr address, bool value);
 
-  // The frames behind an allocation, for export; pins it (law 7). NOT_SUPPORTED when part of it lies in
-  // host frames, INVALID_VALUE when there is no such allocation.
+  // The frames behind an allocation, for export; pins it (law 7). NOT_SUPPORTED when part of it
+  // lies in host frames, INVALID_VALUE when there is no such allocation.
   struct Export {
     CUdeviceptr span_base;
     std::vector<Page> pages;
   };
   CUresult pin_for_export(CUdeviceptr address, Export* out);
 
-  // Frames that the program makes itself, within the same device budget: reserves bytes, after giving
-  // back idle frames of ours when that makes room.
+  // Frames that the program makes itself, within the same device budget: reserves bytes, after
+  // giving back idle frames of ours when that makes room.
   bool take_for_program(uint64_t bytes);
   void give_for_program(uint64_t bytes) noexcept { device_budget_.give(bytes); }
   void note_program_bytes(uint64_t bytes, bool allocated);
@@ -87,7 +87,9 @@ class DevicePool {
   bool wants_host_frames() const;
   void make_host_frame();  // one, outside all locks while the driver works
   // Growth has brought the budget near: the keeper has work. True once for each time.
-  bool take_hunger() noexcept { return hungry_.load(std::memory_order_relaxed) && hungry_.exchange(false); }
+  bool take_hunger() noexcept {
+    return hungry_.load(std::memory_order_relaxed) && hungry_.exchange(false);
+  }
 
   bool contains(CUdeviceptr a) const { return a >= base_ && a - base_ < space_.bytes(); }
   CUdeviceptr base() const { return base_; }
@@ -153,10 +155,10 @@ class DevicePool {
   size_t table_bytes_;
   mutable Shard shards_[kShards];
 
-  mutable std::mutex mutex_;      // guards all below
+  mutable std::mutex mutex_;  // guards all below
   AddressSpace space_;
   Frames frames_;
-  std::vector<int> access_;       // devices that may reach the pages
+  std::vector<int> access_;  // devices that may reach the pages
   std::unordered_set<Span*> spans_;
   std::vector<std::unique_ptr<Span>> all_spans_;
   std::vector<Span*> spare_spans_;

@@ -1,8 +1,8 @@
 // The driver as the pool sees it: the few calls it needs, and nothing else.
 //
 // Implemented over the real entry points by interpose/, and over fakes by the tests. No call may
-// throw. Unless said otherwise a call may be made from any thread, with or without a current context
-// (CUDA Driver API 6.14 "Virtual Memory Management": none of these needs one).
+// throw. Unless said otherwise a call may be made from any thread, with or without a current
+// context (CUDA Driver API 6.14 "Virtual Memory Management": none of these needs one).
 #pragma once
 
 #include "pool/types.h"
@@ -10,10 +10,10 @@
 namespace flexlom::pool {
 
 struct DeviceFacts {
-  bool vmm = false;       // CU_DEVICE_ATTRIBUTE_VIRTUAL_MEMORY_MANAGEMENT_SUPPORTED
-  bool host_vmm = false;  // host frames can be created and mapped (probed, not believed)
-  int host_numa_id = -1;  // node for HOST_NUMA frames; -1: use a plain HOST location
-  bool shareable = false; // device frames can be exported as POSIX file descriptors
+  bool vmm = false;        // CU_DEVICE_ATTRIBUTE_VIRTUAL_MEMORY_MANAGEMENT_SUPPORTED
+  bool host_vmm = false;   // host frames can be created and mapped (probed, not believed)
+  int host_numa_id = -1;   // node for HOST_NUMA frames; -1: use a plain HOST location
+  bool shareable = false;  // device frames can be exported as POSIX file descriptors
   uint64_t total_bytes = 0;
   uint64_t free_bytes = 0;
 };
@@ -29,15 +29,16 @@ class Driver {
   virtual CUresult reserve(CUdeviceptr hint, size_t bytes, CUdeviceptr* base) noexcept = 0;
   virtual CUresult unreserve(CUdeviceptr base, size_t bytes) noexcept = 0;
 
-  // Frames. `bytes` is a multiple of kGranule. The creation reference is what release() drops; memory
-  // goes back to the driver when it is both released and unmapped.
+  // Frames. `bytes` is a multiple of kGranule. The creation reference is what release() drops;
+  // memory goes back to the driver when it is both released and unmapped.
   virtual CUresult create(int device, Where where, size_t bytes,
                           CUmemGenericAllocationHandle* frame) noexcept = 0;
   virtual CUresult release(CUmemGenericAllocationHandle frame) noexcept = 0;
 
   // Mappings. One page at a time, offset 0 (partial maps are NOT_SUPPORTED on real drivers);
   // a new mapping has no access until set_access().
-  virtual CUresult map(CUdeviceptr address, size_t bytes, CUmemGenericAllocationHandle frame) noexcept = 0;
+  virtual CUresult map(CUdeviceptr address, size_t bytes,
+                       CUmemGenericAllocationHandle frame) noexcept = 0;
   virtual CUresult unmap(CUdeviceptr address, size_t bytes) noexcept = 0;
   virtual CUresult set_access(CUdeviceptr address, size_t bytes, int device) noexcept = 0;
 
@@ -46,8 +47,9 @@ class Driver {
   virtual CUresult event_create(CUcontext context, CUevent* event) noexcept = 0;
   virtual void event_destroy(CUcontext context, CUevent event) noexcept = 0;
   virtual CUresult record(CUcontext context, CUevent event) noexcept = 0;
-  virtual CUresult query(CUevent event) noexcept = 0;             // SUCCESS, NOT_READY, or an error
-  virtual CUresult synchronize(CUcontext context) noexcept = 0;   // waits; for drivers without record()
+  virtual CUresult query(CUevent event) noexcept = 0;  // SUCCESS, NOT_READY, or an error
+  virtual CUresult synchronize(
+      CUcontext context) noexcept = 0;  // waits; for drivers without record()
 };
 
 }  // namespace flexlom::pool

@@ -14,16 +14,22 @@ namespace flexlom::pool {
 class Frames {
  public:
   Frames(Driver& driver, int device, Budget& device_budget, Budget& host_budget, bool host_vmm)
-      : driver_(driver), device_(device), device_budget_(device_budget), host_budget_(host_budget),
+      : driver_(driver),
+        device_(device),
+        device_budget_(device_budget),
+        host_budget_(host_budget),
         host_vmm_(host_vmm) {}
-  ~Frames() { release_spare(Where::device, ~uint64_t{0}), release_spare(Where::host, ~uint64_t{0}); }
+  ~Frames() {
+    release_spare(Where::device, ~uint64_t{0}), release_spare(Where::host, ~uint64_t{0});
+  }
   Frames(const Frames&) = delete;
   Frames& operator=(const Frames&) = delete;
 
-  // A frame of 2^order granules: a spare one, or a new one within the budget less `keep_free_bytes`.
-  // OUT_OF_MEMORY when the budget or the driver has no more; spare frames of other orders are
-  // released first when that makes room.
-  CUresult take(Where where, unsigned order, uint64_t keep_free_bytes, CUmemGenericAllocationHandle* frame);
+  // A frame of 2^order granules: a spare one, or a new one within the budget less
+  // `keep_free_bytes`. OUT_OF_MEMORY when the budget or the driver has no more; spare frames of
+  // other orders are released first when that makes room.
+  CUresult take(Where where, unsigned order, uint64_t keep_free_bytes,
+                CUmemGenericAllocationHandle* frame);
   // Keeps an unmapped frame for the next request.
   void put(Where where, unsigned order, CUmemGenericAllocationHandle frame);
   // Gives spare frames back to the driver until `want_bytes` went; returns how many did.

@@ -1,8 +1,8 @@
 // The slow half of the device pool: what happens when no free object fits.
 //
-// In order: take from other shards, reuse what the fence has released meanwhile, grow on the device,
-// take back idle frames of other sizes, wait a bounded time for freed blocks whose work still runs,
-// and only then place pages in host frames, or refuse.
+// In order: take from other shards, reuse what the fence has released meanwhile, grow on the
+// device, take back idle frames of other sizes, wait a bounded time for freed blocks whose work
+// still runs, and only then place pages in host frames, or refuse.
 #include <algorithm>
 
 #include "pool/check.h"
@@ -23,11 +23,12 @@ constexpr uint64_t kHostAhead_bytes = 512u << 20;
 
 }  // namespace
 
-// From the caller's own shard after a look at the fence, then from the others. A large object moves to the
-// caller's shard for good, so that threads that exchange sizes do not meet in each other's shards
-// again and again; a small one cannot leave its page, and is taken only when there is no room for
-// another page.
-Object* DevicePool::take_cached(const Request& request, SizeKey key, unsigned shard, bool small_too) {
+// From the caller's own shard after a look at the fence, then from the others. A large object moves
+// to the caller's shard for good, so that threads that exchange sizes do not meet in each other's
+// shards again and again; a small one cannot leave its page, and is taken only when there is no
+// room for another page.
+Object* DevicePool::take_cached(const Request& request, SizeKey key, unsigned shard,
+                                bool small_too) {
   Shard& own = shards_[shard];
   {
     uint64_t epoch = 0;
@@ -65,8 +66,8 @@ Object* DevicePool::take_cached(const Request& request, SizeKey key, unsigned sh
   return nullptr;
 }
 
-// With several freed blocks of this size still behind running work, waiting for the oldest costs less
-// than another block would, and cuMemFree would have waited for all of it.
+// With several freed blocks of this size still behind running work, waiting for the oldest costs
+// less than another block would, and cuMemFree would have waited for all of it.
 Object* DevicePool::reuse_pending(const Request& request, SizeKey key, unsigned shard) {
   Shard& s = shards_[shard];
   uint64_t epoch = 0;
@@ -85,7 +86,7 @@ Object* DevicePool::reuse_pending(const Request& request, SizeKey key, unsigned 
 
 Object* DevicePool::grow(const Request& request, SizeKey key, unsigned shard) {
   const uint32_t granules = key.small ? 1 : key.value;
-  bool waited = false;      // for freed memory that running work still uses
+  bool waited = false;  // for freed memory that running work still uses
   bool asked_caller = request.caller_trims == nullptr;
   bool caller_trims = false;
   for (;;) {
@@ -98,7 +99,8 @@ Object* DevicePool::grow(const Request& request, SizeKey key, unsigned shard) {
       if (!fits && caller_trims && frames_.can_spill() && refuse_once(request)) return nullptr;
       if (fits || (epoch == 0 && asked_caller)) return grow_now(request, key, shard, fits);
     }
-    // No lock is held here: waiting for work and walking the caller's stack may both take their time.
+    // No lock is held here: waiting for work and walking the caller's stack may both take their
+    // time.
     if (epoch != 0) {
       fence_.wait(epoch, kShortWait_ns);
       if (Object* object = take_cached(request, key, shard, true)) return object;
@@ -234,14 +236,16 @@ CUresult DevicePool::back_page(Span& span, uint32_t granule, unsigned order, boo
   return CUDA_SUCCESS;
 }
 
-// False when a page stayed mapped: its frame is still held, and its addresses must never be used again.
+// False when a page stayed mapped: its frame is still held, and its addresses must never be used
+// again.
 bool DevicePool::unback(Span& span) {
   bool clean = true;
   for (const Page& page : span.pages) {
     const CUdeviceptr address = span.base + (CUdeviceptr{page.granule} << kGranuleShift);
     const size_t bytes = page_bytes(page.order);
     if (driver_.unmap(address, bytes) != CUDA_SUCCESS) {
-      if (observer_ != nullptr) observer_->warned("a page could not be unmapped; its memory is lost");
+      if (observer_ != nullptr)
+        observer_->warned("a page could not be unmapped; its memory is lost");
       clean = false;
       continue;
     }
@@ -259,7 +263,8 @@ void DevicePool::drop_span(Span* span) {
   spare_spans_.push_back(span);
 }
 
-// Unmaps idle spans until `want_bytes` of frames are spare; only what sat idle before `before_tick`.
+// Unmaps idle spans until `want_bytes` of frames are spare; only what sat idle before
+// `before_tick`.
 uint64_t DevicePool::reclaim(uint64_t want_bytes, uint64_t before_tick) {
   uint64_t found = 0;
   std::vector<Span*> idle;
@@ -302,14 +307,15 @@ bool DevicePool::refuse_once(const Request& request) {
 
 void DevicePool::report_oom(const Request& request, bool soft) {
   if (observer_ == nullptr) return;
-  observer_->out_of_memory({request, device_budget_.held(), device_budget_.limit(), host_budget_.held(),
-                            host_budget_.limit(), soft});
+  observer_->out_of_memory({request, device_budget_.held(), device_budget_.limit(),
+                            host_budget_.held(), host_budget_.limit(), soft});
 }
 
 bool DevicePool::take_for_program(uint64_t bytes) {
   std::lock_guard lock(mutex_);
   if (device_budget_.take(bytes)) return true;
-  if (device_budget_.room() + frames_.spare_bytes(Where::device) < bytes) reclaim(bytes, ~uint64_t{0});
+  if (device_budget_.room() + frames_.spare_bytes(Where::device) < bytes)
+    reclaim(bytes, ~uint64_t{0});
   frames_.release_spare(Where::device, bytes);
   return device_budget_.take(bytes);
 }

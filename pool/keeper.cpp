@@ -15,7 +15,11 @@ constexpr uint64_t kDefaultPeriod_ms = 250;
 }  // namespace
 
 Keeper::Keeper(std::function<void(uint64_t)> sweep, std::function<void()> ahead, int64_t idle_ms)
-    : sweep_(std::move(sweep)), ahead_(std::move(ahead)), ticks_(idle_ms < 0 ? ~uint64_t{0} : idle_ms == 0 ? 0 : kTicks),
+    : sweep_(std::move(sweep)),
+      ahead_(std::move(ahead)),
+      ticks_(idle_ms < 0    ? ~uint64_t{0}
+             : idle_ms == 0 ? 0
+                            : kTicks),
       period_ms_(idle_ms < 0 ? kDefaultPeriod_ms
                              : std::clamp<uint64_t>(static_cast<uint64_t>(idle_ms) / kTicks,
                                                     kShortestPeriod_ms, kDefaultPeriod_ms * 8)) {}
@@ -59,8 +63,8 @@ void* Keeper::run(void* self) {
 void Keeper::loop() {
   std::unique_lock lock(mutex_);
   while (!stopping()) {
-    const bool nudged =
-        wake_.wait_for(lock, std::chrono::milliseconds(period_ms_), [&] { return nudged_ || stopping(); });
+    const bool nudged = wake_.wait_for(lock, std::chrono::milliseconds(period_ms_),
+                                       [&] { return nudged_ || stopping(); });
     nudged_ = false;
     if (stopping()) break;
     lock.unlock();

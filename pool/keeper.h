@@ -1,7 +1,7 @@
 // The keeper: one background thread that gives idle frames back and makes host frames ahead.
 //
-// Started at the first allocation, never in a process that only looks. All signals are blocked in it,
-// so that the program's handlers run on the program's threads.
+// Started at the first allocation, never in a process that only looks. All signals are blocked in
+// it, so that the program's handlers run on the program's threads.
 #pragma once
 
 #include <pthread.h>
@@ -15,13 +15,13 @@ namespace flexlom::pool {
 
 class Keeper {
  public:
-  // `sweep(ticks)` runs once per period; `ticks` periods make up `idle_ms`. idle_ms < 0: idle memory
-  // is kept for good. `ahead()` runs after every sweep and after every nudge.
+  // `sweep(ticks)` runs once per period; `ticks` periods make up `idle_ms`. idle_ms < 0: idle
+  // memory is kept for good. `ahead()` runs after every sweep and after every nudge.
   Keeper(std::function<void(uint64_t)> sweep, std::function<void()> ahead, int64_t idle_ms);
   ~Keeper() { stop(); }
 
   void start() noexcept;
-  void stop() noexcept;  // joins; safe to call twice and before start()
+  void stop() noexcept;   // joins; safe to call twice and before start()
   void nudge() noexcept;  // work now instead of at the end of the period
   bool idle() const noexcept { return !started_.load(std::memory_order_relaxed); }
   bool stopping() const noexcept { return stop_.load(std::memory_order_relaxed); }

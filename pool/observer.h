@@ -1,7 +1,7 @@
 // What the pool tells whoever listens: the trace log, the statistics, the tests.
 //
-// Called from the thread that caused the event, never with a shard locked unless said. Implementations
-// must be quick, must not call the pool, and must not throw.
+// Called from the thread that caused the event, never with a shard locked unless said.
+// Implementations must be quick, must not call the pool, and must not throw.
 #pragma once
 
 #include <string_view>
@@ -19,8 +19,8 @@ struct OutOfMemory {
 class Observer {
  public:
   virtual ~Observer() = default;
-  // Whether allocated() and freed() are wanted at all; asked once, so that a pool without a listener
-  // does not describe what nobody hears.
+  // Whether allocated() and freed() are wanted at all; asked once, so that a pool without a
+  // listener does not describe what nobody hears.
   virtual bool hears_allocations() const noexcept { return true; }
   virtual void allocated(const Request&, const AllocationInfo&) noexcept {}
   virtual void freed(const char* call, const AllocationInfo&, StreamKey stream) noexcept {}

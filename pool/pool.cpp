@@ -6,9 +6,13 @@ namespace flexlom::pool {
 
 Pool::Pool(Driver& driver, std::atomic<uint32_t>& work_submitted, Observer* observer,
            const PoolConfig& config)
-    : driver_(driver), observer_(observer), config_(config), fence_(driver, work_submitted),
-      host_budget_(config.host_budget_bytes), keeper_([this](uint64_t ticks) { sweep(ticks); }, [this] { make_host_frames(); },
-                                                      config.idle_trim_ms) {}
+    : driver_(driver),
+      observer_(observer),
+      config_(config),
+      fence_(driver, work_submitted),
+      host_budget_(config.host_budget_bytes),
+      keeper_([this](uint64_t ticks) { sweep(ticks); }, [this] { make_host_frames(); },
+              config.idle_trim_ms) {}
 
 Pool::~Pool() { keeper_.stop(); }
 
@@ -35,19 +39,22 @@ DevicePool* Pool::open_device(int ordinal) {
   if (!facts.vmm) {
     refused_[i].store(true, std::memory_order_relaxed);
     if (observer_ != nullptr) {
-      observer_->warned("this driver or device has no virtual memory management: allocations pass through");
+      observer_->warned(
+          "this driver or device has no virtual memory management: allocations pass through");
     }
     return nullptr;
   }
   if (!facts.host_vmm && observer_ != nullptr) {
-    observer_->warned("this driver cannot map host memory at device addresses: nothing can be spilled");
+    observer_->warned(
+        "this driver cannot map host memory at device addresses: nothing can be spilled");
   }
   DevicePool::Config config;
   config.device = ordinal;
   const CUdeviceptr below = static_cast<CUdeviceptr>(ordinal) * config_.address_bytes;
   config.base_hint = config_.base_hint > below ? config_.base_hint - below : 0;
   config.address_bytes = config_.address_bytes;
-  config.device_budget_bytes = config_.device_budget(config_.user, ordinal, facts) & ~(kGranule - 1);
+  config.device_budget_bytes =
+      config_.device_budget(config_.user, ordinal, facts) & ~(kGranule - 1);
   config.device_total_bytes = facts.total_bytes;
   config.host_vmm = facts.host_vmm;
   config.host_numa_id = facts.host_numa_id;
@@ -61,7 +68,8 @@ DevicePool* Pool::open_device(int ordinal) {
     return nullptr;
   }
   const CUdeviceptr last = pool->base() + pool->address_bytes() - 1;
-  for (CUdeviceptr region = pool->base() >> kRegionShift; region <= last >> kRegionShift; ++region) {
+  for (CUdeviceptr region = pool->base() >> kRegionShift; region <= last >> kRegionShift;
+       ++region) {
     regions_[region & (kRegions - 1)].store(pool.get(), std::memory_order_release);
   }
   DevicePool* raw = pool.get();

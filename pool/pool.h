@@ -21,10 +21,11 @@ inline constexpr int kMaxDevices = 64;
 using BudgetOf = uint64_t (*)(void* user, int device, const DeviceFacts& facts);
 
 struct PoolConfig {
-  CUdeviceptr base_hint = 0x5000'0000'0000;  // device i lies i * 4 TiB below; 0: wherever the driver says
-  size_t address_bytes = size_t{1} << 42;    // per device
+  CUdeviceptr base_hint =
+      0x5000'0000'0000;  // device i lies i * 4 TiB below; 0: wherever the driver says
+  size_t address_bytes = size_t{1} << 42;  // per device
   uint64_t host_budget_bytes = 0;
-  int64_t idle_trim_ms = 5000;               // -1: cached frames are never given back for being idle
+  int64_t idle_trim_ms = 5000;  // -1: cached frames are never given back for being idle
   BudgetOf device_budget = nullptr;
   void* user = nullptr;
 };
@@ -32,14 +33,16 @@ struct PoolConfig {
 class Pool {
  public:
   // `driver`, `work_submitted` and `observer` outlive the pool; `observer` may be null.
-  Pool(Driver& driver, std::atomic<uint32_t>& work_submitted, Observer* observer, const PoolConfig& config);
+  Pool(Driver& driver, std::atomic<uint32_t>& work_submitted, Observer* observer,
+       const PoolConfig& config);
   ~Pool();
 
   // Null when this device is not pooled: no VMM, or the driver refused the address space.
   DevicePool* device(int ordinal) noexcept;
   // The pool that owns an address, or null.
   DevicePool* owner(CUdeviceptr address) const noexcept {
-    DevicePool* p = regions_[(address >> kRegionShift) & (kRegions - 1)].load(std::memory_order_acquire);
+    DevicePool* p =
+        regions_[(address >> kRegionShift) & (kRegions - 1)].load(std::memory_order_acquire);
     return p != nullptr && p->contains(address) ? p : nullptr;
   }
 
@@ -78,7 +81,7 @@ class Pool {
   std::array<std::atomic<bool>, kMaxDevices> refused_{};
   std::mutex mutex_;  // guards opening a device
   std::vector<std::unique_ptr<DevicePool>> owned_;
-  Keeper keeper_;     // last: stops before what it keeps is gone
+  Keeper keeper_;  // last: stops before what it keeps is gone
 };
 
 }  // namespace flexlom::pool

@@ -50,7 +50,8 @@ Object* Shard::take_ready(List& list) {
   list.ready = object->next;
   object->next = nullptr;
   ++object->span->objects_used;
-  if (!object->span->small) stats.cached_bytes -= object->span->bytes() - object->span->spilled_bytes;
+  if (!object->span->small)
+    stats.cached_bytes -= object->span->bytes() - object->span->spilled_bytes;
   return object;
 }
 
@@ -67,7 +68,8 @@ Object* Shard::pop(SizeKey key, StreamKey stream, const Fence& fence) {
           --l.pending_count;
           --stats.pending_objects;
           object->next = nullptr;
-          if (!object->span->small) stats.cached_bytes -= object->span->bytes() - object->span->spilled_bytes;
+          if (!object->span->small)
+            stats.cached_bytes -= object->span->bytes() - object->span->spilled_bytes;
           return object;
         }
         before = object;
@@ -131,7 +133,8 @@ void Shard::take_idle(const Fence& fence, uint64_t before_tick, size_t want_byte
     while (*link != nullptr) {
       Object* object = *link;
       Span* span = object->span;
-      const bool idle = span->objects_used == 0 && span->idle_since <= before_tick && !span->exported;
+      const bool idle =
+          span->objects_used == 0 && span->idle_since <= before_tick && !span->exported;
       if (!idle || found >= want_bytes) {
         link = &object->next;
         continue;

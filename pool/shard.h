@@ -1,11 +1,11 @@
 // A shard: the free lists of some threads, behind one mutex that is rarely contended.
 //
-// Handing out and taking back touches one shard only and never the driver. Every span belongs to one
-// shard for its life; a thread prefers its own shard and takes from others before it grows.
+// Handing out and taking back touches one shard only and never the driver. Every span belongs to
+// one shard for its life; a thread prefers its own shard and takes from others before it grows.
 //
 // Free objects of one size are on two lists: ready ones, last in first out, and pending ones, whose
-// freeing epoch has not passed yet, first in first out. Large objects with pages in host frames have a
-// list of their own, so that they are reused only when the device has no room.
+// freeing epoch has not passed yet, first in first out. Large objects with pages in host frames
+// have a list of their own, so that they are reused only when the device has no room.
 #pragma once
 
 #include <mutex>
@@ -33,8 +33,8 @@ inline SizeKey size_key(size_t bytes) {
 
 struct ShardStats {
   uint64_t allocs = 0, frees = 0;
-  uint64_t live_asked_bytes = 0;   // of small objects
-  uint64_t cached_bytes = 0;       // ready or pending large objects on the device
+  uint64_t live_asked_bytes = 0;  // of small objects
+  uint64_t cached_bytes = 0;      // ready or pending large objects on the device
   uint64_t pending_objects = 0;
   uint64_t live_objects = 0;
 };
@@ -60,7 +60,7 @@ class alignas(64) Shard {
   // A destroyed stream's handle may come back as another stream: forget whose it was.
   void forget_stream(StreamKey stream);
 
-  std::mutex mutex;   // guards everything here and the objects of this shard's spans
+  std::mutex mutex;  // guards everything here and the objects of this shard's spans
   ShardStats stats;
   uint64_t next_id = 0;
   uint64_t tick = 0;  // the keeper's clock, copied in at each sweep

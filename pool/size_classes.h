@@ -27,7 +27,8 @@ inline constexpr unsigned class_of(size_t bytes) {
   if (bytes <= 4096) return static_cast<unsigned>((bytes + kAlignment - 1) / kAlignment) - 1;
   const unsigned doubling = static_cast<unsigned>(std::bit_width((bytes - 1) >> 12)) - 1;
   const size_t base = size_t{4096} << doubling;
-  return kLinearClasses + doubling * 4 + static_cast<unsigned>((bytes - base + base / 4 - 1) / (base / 4)) - 1;
+  return kLinearClasses + doubling * 4 +
+         static_cast<unsigned>((bytes - base + base / 4 - 1) / (base / 4)) - 1;
 }
 
 static_assert(class_bytes(kSizeClasses - 1) == kSmallLimit);

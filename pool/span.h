@@ -1,9 +1,9 @@
 // Spans and objects: the pool's records of address space in use.
 //
-// A span is a run of granules backed by pages. It holds many small objects of one size class, or one
-// large object. Span records are never given back to the heap (a stale pointer from a table lookup may
-// still read `shard`); everything else in them is guarded by the shard they belong to, except the
-// pages, which are guarded by the device's mutex.
+// A span is a run of granules backed by pages. It holds many small objects of one size class, or
+// one large object. Span records are never given back to the heap (a stale pointer from a table
+// lookup may still read `shard`); everything else in them is guarded by the shard they belong to,
+// except the pages, which are guarded by the device's mutex.
 #pragma once
 
 #include <atomic>
@@ -27,8 +27,9 @@ struct Object {
   Span* span = nullptr;
   CUdeviceptr address = 0;
   uint64_t id = 0;
-  uint64_t epoch = 0;    // pending: reusable once the fence has passed it
-  StreamKey stream = 0;  // pending: work ordered behind the free on this stream may reuse it at once
+  uint64_t epoch = 0;  // pending: reusable once the fence has passed it
+  StreamKey stream =
+      0;  // pending: work ordered behind the free on this stream may reuse it at once
   size_t asked_bytes = 0;
   CUcontext context = nullptr;
   CUmemoryPool mem_pool = nullptr;
@@ -55,7 +56,8 @@ struct Span {
   uint32_t objects_total = 0;
   uint32_t objects_used = 0;  // live or pending
   bool small = false;
-  bool exported = false;  // its frames were handed to others: never moved, never cached for another size
+  bool exported =
+      false;  // its frames were handed to others: never moved, never cached for another size
   uint64_t idle_since = 0;  // tick of the last hand-back
   size_t spilled_bytes = 0;
   std::unique_ptr<Object[]> objects;

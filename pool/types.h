@@ -1,8 +1,8 @@
 // What every part of the pool agrees on: sizes, places, identities.
 //
 // Units are bytes unless a name says otherwise. A granule is the smallest unit of address space
-// (2 MiB, the granularity of cuMemCreate on every GPU with VMM, CUDA Driver API 6.14); a page is one
-// VMM handle's worth of granules, a power of two of them, and the unit of mapping.
+// (2 MiB, the granularity of cuMemCreate on every GPU with VMM, CUDA Driver API 6.14); a page is
+// one VMM handle's worth of granules, a power of two of them, and the unit of mapping.
 #pragma once
 
 #include <cuda.h>
@@ -14,7 +14,8 @@ namespace flexlom::pool {
 
 inline constexpr size_t kGranule = size_t{2} << 20;
 inline constexpr unsigned kGranuleShift = 21;
-inline constexpr unsigned kMaxPageOrder = 5;  // 64 MiB: the cost of a handle is per handle, not per byte
+inline constexpr unsigned kMaxPageOrder =
+    5;  // 64 MiB: the cost of a handle is per handle, not per byte
 inline constexpr unsigned kPageOrders = kMaxPageOrder + 1;
 inline constexpr size_t kSmallLimit = size_t{1} << 20;  // below this an object shares a 2 MiB page
 inline constexpr size_t kAlignment = 512;               // what cuMemAlloc gives
@@ -42,8 +43,8 @@ struct Request {
   Kind kind = Kind::malloc_;
   StreamKey stream = 0;
   CUmemoryPool mem_pool = nullptr;
-  // Whether the caller answers a failed allocation by freeing memory it caches and asking again; asked
-  // only before the first page would spill, with no lock held. Null: it does not.
+  // Whether the caller answers a failed allocation by freeing memory it caches and asking again;
+  // asked only before the first page would spill, with no lock held. Null: it does not.
   bool (*caller_trims)() = nullptr;
 };
 

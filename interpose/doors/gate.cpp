@@ -15,11 +15,15 @@ unsigned assign_thread_slot() noexcept {
 
 uint64_t calls_of(Entry e) noexcept {
   uint64_t sum = 0;
-  for (const CounterGroup& g : counters) sum += g.calls[index_of(e)].load(std::memory_order_relaxed);
+  for (const CounterGroup& g : counters)
+    sum += g.calls[index_of(e)].load(std::memory_order_relaxed);
   return sum;
 }
 
 }  // namespace flexlom::doors
 
-// For tools that look at the library: which flexlom this is. The string lives as long as the process.
-extern "C" __attribute__((visibility("default"))) const char* flexlom_version() { return FLEXLOM_VERSION; }
+// For tools that look at the library: which flexlom this is. The string lives as long as the
+// process.
+extern "C" __attribute__((visibility("default"))) const char* flexlom_version() {
+  return FLEXLOM_VERSION;
+}

@@ -1,7 +1,8 @@
 // The gate: what every submission of work passes.
 //
 // Today it counts, and tells the pool's fence that work was submitted; nothing is ever held back.
-// One relaxed increment on a counter of the thread's own group and one load, no shared line written.
+// One relaxed increment on a counter of the thread's own group and one load, no shared line
+// written.
 #pragma once
 
 #include <atomic>

@@ -15,7 +15,8 @@ namespace {
 bool caller_wants_the_real_one(void* caller, const char* name) {
   Dl_info info;
   link_map* map = nullptr;
-  if (dladdr1(caller, &info, reinterpret_cast<void**>(&map), RTLD_DL_LINKMAP) == 0 || map == nullptr) {
+  if (dladdr1(caller, &info, reinterpret_cast<void**>(&map), RTLD_DL_LINKMAP) == 0 ||
+      map == nullptr) {
     return false;
   }
   const Dlsym lookup = real_dlsym();
@@ -47,7 +48,8 @@ __attribute__((visibility("hidden"))) flexlom::doors::Dlsym flexlom_find_dlsym()
   return real;
 }
 
-__attribute__((visibility("hidden"))) void* flexlom_lookup(void* handle, const char* name, void* caller) {
+__attribute__((visibility("hidden"))) void* flexlom_lookup(void* handle, const char* name,
+                                                           void* caller) {
   using namespace flexlom::doors;
   const Dlsym lookup = real_dlsym();
   const unsigned entry = entry_by_name(name);
@@ -63,7 +65,8 @@ __attribute__((visibility("hidden"))) void* flexlom_lookup(void* handle, const c
     Dl_info info;
     // Our own export is what a handle of the whole program finds; anything else is a second driver.
     Dl_info ours;
-    if (dladdr(address, &info) != 0 && dladdr(reinterpret_cast<void*>(&flexlom_lookup), &ours) != 0 &&
+    if (dladdr(address, &info) != 0 &&
+        dladdr(reinterpret_cast<void*>(&flexlom_lookup), &ours) != 0 &&
         info.dli_fbase == ours.dli_fbase) {
       return address;
     }

@@ -34,7 +34,8 @@ void remember(void* address, unsigned entry) {
   const uint64_t word = reinterpret_cast<uint64_t>(address) << 16 | (entry + 1);
   for (unsigned i = hash(address);; i = (i + 1) & (kMapSize - 1)) {
     uint64_t seen = address_map[i].load(std::memory_order_relaxed);
-    if (seen == 0 && address_map[i].compare_exchange_strong(seen, word, std::memory_order_release)) return;
+    if (seen == 0 && address_map[i].compare_exchange_strong(seen, word, std::memory_order_release))
+      return;
     if (seen >> 16 == word >> 16) return;
   }
 }
@@ -101,7 +102,8 @@ void note_unknown_address(const char* name) noexcept {
 }
 
 UnknownAddresses unknown_addresses() noexcept {
-  return {unknown_count.load(std::memory_order_relaxed), unknown_last.load(std::memory_order_relaxed)};
+  return {unknown_count.load(std::memory_order_relaxed),
+          unknown_last.load(std::memory_order_relaxed)};
 }
 
 }  // namespace flexlom::doors

@@ -21,7 +21,8 @@ void* find_original(Entry e) noexcept;
 template <class F>
 inline F original_as(Entry e) noexcept {
   void* p = originals[index_of(e)].load(std::memory_order_relaxed);
-  if (p == nullptr) [[unlikely]] p = find_original(e);
+  if (p == nullptr) [[unlikely]]
+    p = find_original(e);
   return reinterpret_cast<F>(p);
 }
 

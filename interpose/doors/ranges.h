@@ -1,9 +1,9 @@
 // Copies and fills that leave their allocation, refused as the driver refuses them.
 //
-// The driver checks a copy against the bounds of the allocation it touches. For pages of ours it only
-// sees mappings: a copy past the end would reach a neighbour, or fault and take the context with it. So
-// the submissions whose prototypes name addresses and lengths are checked here, by type: every
-// function with one of these prototypes means the same by it.
+// The driver checks a copy against the bounds of the allocation it touches. For pages of ours it
+// only sees mappings: a copy past the end would reach a neighbour, or fault and take the context
+// with it. So the submissions whose prototypes name addresses and lengths are checked here, by
+// type: every function with one of these prototypes means the same by it.
 #pragma once
 
 #include <cuda.h>
@@ -19,7 +19,8 @@ bool range_valid(CUdeviceptr p, size_t bytes) noexcept;
 inline bool rows_valid(CUdeviceptr p, size_t pitch, size_t width, size_t height) noexcept {
   if (width == 0 || height == 0) return true;
   size_t span = 0;
-  if (__builtin_mul_overflow(pitch, height - 1, &span) || __builtin_add_overflow(span, width, &span)) {
+  if (__builtin_mul_overflow(pitch, height - 1, &span) ||
+      __builtin_add_overflow(span, width, &span)) {
     return range_valid(p, ~size_t{0});
   }
   return range_valid(p, span);
@@ -31,20 +32,30 @@ inline bool arguments_valid(const A&...) noexcept {
 }
 
 // cuMemcpyHtoD, cuMemcpyDtoH, cuMemcpyDtoD and cuMemcpy, and the Async forms.
-inline bool arguments_valid(CUdeviceptr to, const void*, size_t n) noexcept { return range_valid(to, n); }
-inline bool arguments_valid(CUdeviceptr to, const void*, size_t n, CUstream) noexcept { return range_valid(to, n); }
-inline bool arguments_valid(void*, CUdeviceptr from, size_t n) noexcept { return range_valid(from, n); }
-inline bool arguments_valid(void*, CUdeviceptr from, size_t n, CUstream) noexcept { return range_valid(from, n); }
+inline bool arguments_valid(CUdeviceptr to, const void*, size_t n) noexcept {
+  return range_valid(to, n);
+}
+inline bool arguments_valid(CUdeviceptr to, const void*, size_t n, CUstream) noexcept {
+  return range_valid(to, n);
+}
+inline bool arguments_valid(void*, CUdeviceptr from, size_t n) noexcept {
+  return range_valid(from, n);
+}
+inline bool arguments_valid(void*, CUdeviceptr from, size_t n, CUstream) noexcept {
+  return range_valid(from, n);
+}
 inline bool arguments_valid(CUdeviceptr to, CUdeviceptr from, size_t n) noexcept {
   return range_valid(to, n) && range_valid(from, n);
 }
 inline bool arguments_valid(CUdeviceptr to, CUdeviceptr from, size_t n, CUstream) noexcept {
   return range_valid(to, n) && range_valid(from, n);
 }
-inline bool arguments_valid(CUdeviceptr to, CUcontext, CUdeviceptr from, CUcontext, size_t n) noexcept {
+inline bool arguments_valid(CUdeviceptr to, CUcontext, CUdeviceptr from, CUcontext,
+                            size_t n) noexcept {
   return range_valid(to, n) && range_valid(from, n);
 }
-inline bool arguments_valid(CUdeviceptr to, CUcontext, CUdeviceptr from, CUcontext, size_t n, CUstream) noexcept {
+inline bool arguments_valid(CUdeviceptr to, CUcontext, CUdeviceptr from, CUcontext, size_t n,
+                            CUstream) noexcept {
   return range_valid(to, n) && range_valid(from, n);
 }
 
@@ -54,17 +65,18 @@ inline bool fill_valid(CUdeviceptr p, size_t count) noexcept {
   size_t bytes = 0;
   return range_valid(p, __builtin_mul_overflow(count, sizeof(T), &bytes) ? ~size_t{0} : bytes);
 }
-#define FLEXLOM_FILL(T)                                                                               \
-  inline bool arguments_valid(CUdeviceptr p, T, size_t n) noexcept { return fill_valid<T>(p, n); }    \
-  inline bool arguments_valid(CUdeviceptr p, T, size_t n, CUstream) noexcept {                        \
-    return fill_valid<T>(p, n);                                                                       \
-  }                                                                                                   \
-  inline bool arguments_valid(CUdeviceptr p, size_t pitch, T, size_t width, size_t height) noexcept { \
-    return rows_valid(p, pitch, width * sizeof(T), height);                                           \
-  }                                                                                                   \
-  inline bool arguments_valid(CUdeviceptr p, size_t pitch, T, size_t width, size_t height,            \
-                              CUstream) noexcept {                                                    \
-    return rows_valid(p, pitch, width * sizeof(T), height);                                           \
+#define FLEXLOM_FILL(T)                                                                            \
+  inline bool arguments_valid(CUdeviceptr p, T, size_t n) noexcept { return fill_valid<T>(p, n); } \
+  inline bool arguments_valid(CUdeviceptr p, T, size_t n, CUstream) noexcept {                     \
+    return fill_valid<T>(p, n);                                                                    \
+  }                                                                                                \
+  inline bool arguments_valid(CUdeviceptr p, size_t pitch, T, size_t width,                        \
+                              size_t height) noexcept {                                            \
+    return rows_valid(p, pitch, width * sizeof(T), height);                                        \
+  }                                                                                                \
+  inline bool arguments_valid(CUdeviceptr p, size_t pitch, T, size_t width, size_t height,         \
+                              CUstream) noexcept {                                                 \
+    return rows_valid(p, pitch, width * sizeof(T), height);                                        \
   }
 FLEXLOM_FILL(unsigned char)
 FLEXLOM_FILL(unsigned short)
@@ -72,8 +84,8 @@ FLEXLOM_FILL(unsigned int)
 #undef FLEXLOM_FILL
 
 // cuMemcpy2D: a pitch of 0 means rows without gaps.
-inline bool side_valid(CUmemorytype type, CUdeviceptr device, size_t x, size_t y, size_t pitch, size_t width,
-                       size_t height) noexcept {
+inline bool side_valid(CUmemorytype type, CUdeviceptr device, size_t x, size_t y, size_t pitch,
+                       size_t width, size_t height) noexcept {
   if (type != CU_MEMORYTYPE_DEVICE && type != CU_MEMORYTYPE_UNIFIED) return true;
   if (pitch == 0) pitch = width;
   return rows_valid(device + y * pitch + x, pitch, width, height);
@@ -84,6 +96,8 @@ inline bool arguments_valid(const CUDA_MEMCPY2D* c) noexcept {
                           side_valid(c->dstMemoryType, c->dstDevice, c->dstXInBytes, c->dstY,
                                      c->dstPitch, c->WidthInBytes, c->Height));
 }
-inline bool arguments_valid(const CUDA_MEMCPY2D* c, CUstream) noexcept { return arguments_valid(c); }
+inline bool arguments_valid(const CUDA_MEMCPY2D* c, CUstream) noexcept {
+  return arguments_valid(c);
+}
 
 }  // namespace flexlom::doors

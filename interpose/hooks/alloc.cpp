@@ -6,7 +6,8 @@
 namespace flexlom {
 
 CUresult refused_by_capture(Runtime& runtime) noexcept {
-  if (!runtime.pool.fence().capture_open()) [[likely]] return CUDA_SUCCESS;
+  if (!runtime.pool.fence().capture_open()) [[likely]]
+    return CUDA_SUCCESS;
   const auto exchange = FLEXLOM_ORIGINAL(cuThreadExchangeStreamCaptureMode);
   CUstreamCaptureMode mode = CU_STREAM_CAPTURE_MODE_RELAXED;
   if (exchange == nullptr || exchange(&mode) != CUDA_SUCCESS) return CUDA_SUCCESS;
@@ -18,8 +19,8 @@ CUresult refused_by_capture(Runtime& runtime) noexcept {
 
 namespace {
 
-// Frees that arrived from inside the pool (an allocation hook of the program that frees device memory
-// from within our own heap call): done by the next call that comes from outside.
+// Frees that arrived from inside the pool (an allocation hook of the program that frees device
+// memory from within our own heap call): done by the next call that comes from outside.
 std::array<std::atomic<CUdeviceptr>, 64> late_frees{};
 std::atomic<unsigned> late_count{0};
 
@@ -58,7 +59,8 @@ CUresult allocate(Runtime& rt, const char* call, pool::Kind kind, size_t bytes, 
   request.kind = kind;
   request.caller_trims = rt.trimming_caller();
   // A context that a kernel broke answers everything with the error that broke it.
-  if (rt.pool.fence().context_broken()) [[unlikely]] return CUDA_ERROR_NOT_SUPPORTED;
+  if (rt.pool.fence().context_broken()) [[unlikely]]
+    return CUDA_ERROR_NOT_SUPPORTED;
   InsidePool inside;
   if (rt.pool.device(request.device) == nullptr) return CUDA_ERROR_NOT_SUPPORTED;
   if (late_count.load(std::memory_order_relaxed) != 0) do_late_frees(rt);

@@ -1,6 +1,6 @@
-// Stream-ordered allocation (CUDA Driver API 6.15). Plain device pools are served from our pages; pools
-// with handle types or other locations, and allocations inside a capture (which are graph nodes),
-// stay the driver's.
+// Stream-ordered allocation (CUDA Driver API 6.15). Plain device pools are served from our pages;
+// pools with handle types or other locations, and allocations inside a capture (which are graph
+// nodes), stay the driver's.
 #include "interpose/hooks/common.h"
 
 namespace flexlom {
@@ -22,9 +22,9 @@ namespace {
 bool capturing(Runtime& rt, CUstream stream, bool per_thread) {
   if (!rt.pool.fence().capture_open()) return false;
   CUstreamCaptureStatus status = CU_STREAM_CAPTURE_STATUS_NONE;
-  const CUresult r = per_thread
-                         ? FORWARD_TWIN(Entry::cuStreamIsCapturing_ptsz, cuStreamIsCapturing, stream, &status)
-                         : FORWARD(cuStreamIsCapturing, stream, &status);
+  const CUresult r = per_thread ? FORWARD_TWIN(Entry::cuStreamIsCapturing_ptsz, cuStreamIsCapturing,
+                                               stream, &status)
+                                : FORWARD(cuStreamIsCapturing, stream, &status);
   return r != CUDA_SUCCESS || status != CU_STREAM_CAPTURE_STATUS_NONE;
 }
 
@@ -32,9 +32,9 @@ bool capturing(Runtime& rt, CUstream stream, bool per_thread) {
 bool stream_exists(CUstream stream, bool per_thread) {
   if (stream == nullptr) return true;
   unsigned int flags = 0;
-  const CUresult r = per_thread
-                         ? FORWARD_TWIN(Entry::cuStreamGetFlags_ptsz, cuStreamGetFlags, stream, &flags)
-                         : FORWARD(cuStreamGetFlags, stream, &flags);
+  const CUresult r =
+      per_thread ? FORWARD_TWIN(Entry::cuStreamGetFlags_ptsz, cuStreamGetFlags, stream, &flags)
+                 : FORWARD(cuStreamGetFlags, stream, &flags);
   return r == CUDA_SUCCESS;
 }
 
@@ -42,13 +42,16 @@ CUresult allocate(Runtime* rt, const char* call, CUdeviceptr* out, size_t bytes,
                   CUstream stream, bool per_thread) {
   if (rt == nullptr || out == nullptr || bytes == 0) return CUDA_ERROR_NOT_SUPPORTED;
   pool::Request request;
-  if (rt->current(&request.context, &request.device) != CUDA_SUCCESS) return CUDA_ERROR_NOT_SUPPORTED;
+  if (rt->current(&request.context, &request.device) != CUDA_SUCCESS)
+    return CUDA_ERROR_NOT_SUPPORTED;
   if (capturing(*rt, stream, per_thread)) return CUDA_ERROR_NOT_SUPPORTED;
   const CUmemoryPool current = rt->memory_pools.current(request.device);
   request.mem_pool = from != nullptr ? from : current;
   // A pool of another device, or one that the driver keeps.
-  if (rt->memory_pools.device_of(request.mem_pool) != request.device) return CUDA_ERROR_NOT_SUPPORTED;
-  if (!stream_exists(stream, per_thread) || rt->pool.fence().context_broken()) return CUDA_ERROR_NOT_SUPPORTED;
+  if (rt->memory_pools.device_of(request.mem_pool) != request.device)
+    return CUDA_ERROR_NOT_SUPPORTED;
+  if (!stream_exists(stream, per_thread) || rt->pool.fence().context_broken())
+    return CUDA_ERROR_NOT_SUPPORTED;
   const CUresult refused = refused_by_capture(*rt);
   if (refused != CUDA_SUCCESS) return refused;
   request.call = call;
@@ -99,19 +102,24 @@ CUresult cuMemAllocAsync_ptsz(CUdeviceptr* out, size_t bytes, CUstream stream) {
   return FORWARD_TWIN(Entry::cuMemAllocAsync_ptsz, cuMemAllocAsync, out, bytes, stream);
 }
 
-CUresult cuMemAllocFromPoolAsync(CUdeviceptr* out, size_t bytes, CUmemoryPool pool, CUstream stream) {
+CUresult cuMemAllocFromPoolAsync(CUdeviceptr* out, size_t bytes, CUmemoryPool pool,
+                                 CUstream stream) {
   Runtime* rt = enter(Entry::cuMemAllocFromPoolAsync);
   CUresult r = CUDA_ERROR_NOT_SUPPORTED;
   if (pool != nullptr) r = allocate(rt, "cuMemAllocFromPoolAsync", out, bytes, pool, stream, false);
-  return r != CUDA_ERROR_NOT_SUPPORTED ? r : FORWARD(cuMemAllocFromPoolAsync, out, bytes, pool, stream);
+  return r != CUDA_ERROR_NOT_SUPPORTED ? r
+                                       : FORWARD(cuMemAllocFromPoolAsync, out, bytes, pool, stream);
 }
 
-CUresult cuMemAllocFromPoolAsync_ptsz(CUdeviceptr* out, size_t bytes, CUmemoryPool pool, CUstream stream) {
+CUresult cuMemAllocFromPoolAsync_ptsz(CUdeviceptr* out, size_t bytes, CUmemoryPool pool,
+                                      CUstream stream) {
   Runtime* rt = enter(Entry::cuMemAllocFromPoolAsync_ptsz);
   CUresult r = CUDA_ERROR_NOT_SUPPORTED;
-  if (pool != nullptr) r = allocate(rt, "cuMemAllocFromPoolAsync_ptsz", out, bytes, pool, stream, true);
+  if (pool != nullptr)
+    r = allocate(rt, "cuMemAllocFromPoolAsync_ptsz", out, bytes, pool, stream, true);
   if (r != CUDA_ERROR_NOT_SUPPORTED) return r;
-  return FORWARD_TWIN(Entry::cuMemAllocFromPoolAsync_ptsz, cuMemAllocFromPoolAsync, out, bytes, pool, stream);
+  return FORWARD_TWIN(Entry::cuMemAllocFromPoolAsync_ptsz, cuMemAllocFromPoolAsync, out, bytes,
+                      pool, stream);
 }
 
 CUresult cuMemFreeAsync(CUdeviceptr p, CUstream stream) {
@@ -120,7 +128,8 @@ CUresult cuMemFreeAsync(CUdeviceptr p, CUstream stream) {
 }
 
 CUresult cuMemFreeAsync_ptsz(CUdeviceptr p, CUstream stream) {
-  const CUresult r = release(enter(Entry::cuMemFreeAsync_ptsz), "cuMemFreeAsync_ptsz", p, stream, true);
+  const CUresult r =
+      release(enter(Entry::cuMemFreeAsync_ptsz), "cuMemFreeAsync_ptsz", p, stream, true);
   if (r != CUDA_ERROR_NOT_SUPPORTED) return r;
   return FORWARD_TWIN(Entry::cuMemFreeAsync_ptsz, cuMemFreeAsync, p, stream);
 }

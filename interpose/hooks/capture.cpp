@@ -9,8 +9,8 @@ namespace flexlom {
 
 namespace {
 
-// Told to the fence before the driver opens the capture and after it closed it: in between nothing is
-// recorded, because recording an event of the context would break it.
+// Told to the fence before the driver opens the capture and after it closed it: in between nothing
+// is recorded, because recording an event of the context would break it.
 template <class Real>
 CUresult begin(Entry entry, Real real) {
   Runtime* rt = enter(entry);
@@ -33,9 +33,10 @@ CUresult end(Entry entry, CUstream stream, bool per_thread, Real real) {
     }
   }
   const CUresult r = real();
-  // Ended, or found broken: either way this stream captures no more. A call from the wrong thread or on
-  // a stream that was only drawn in leaves the capture open.
-  const bool closed = status != CU_STREAM_CAPTURE_STATUS_NONE && r != CUDA_ERROR_STREAM_CAPTURE_WRONG_THREAD &&
+  // Ended, or found broken: either way this stream captures no more. A call from the wrong thread
+  // or on a stream that was only drawn in leaves the capture open.
+  const bool closed = status != CU_STREAM_CAPTURE_STATUS_NONE &&
+                      r != CUDA_ERROR_STREAM_CAPTURE_WRONG_THREAD &&
                       r != CUDA_ERROR_STREAM_CAPTURE_UNMATCHED;
   if (rt != nullptr && closed) rt->pool.fence().capture_closed();
   doors::note_submission();
@@ -55,7 +56,8 @@ CUresult cuStreamBeginCapture_ptsz(CUstream stream) {
   });
 }
 CUresult cuStreamBeginCapture_v2(CUstream stream, CUstreamCaptureMode mode) {
-  return begin(Entry::cuStreamBeginCapture_v2, [&] { return FORWARD(cuStreamBeginCapture_v2, stream, mode); });
+  return begin(Entry::cuStreamBeginCapture_v2,
+               [&] { return FORWARD(cuStreamBeginCapture_v2, stream, mode); });
 }
 CUresult cuStreamBeginCapture_v2_ptsz(CUstream stream, CUstreamCaptureMode mode) {
   return begin(Entry::cuStreamBeginCapture_v2_ptsz, [&] {
@@ -63,21 +65,24 @@ CUresult cuStreamBeginCapture_v2_ptsz(CUstream stream, CUstreamCaptureMode mode)
   });
 }
 CUresult cuStreamBeginCaptureToGraph(CUstream stream, CUgraph graph, const CUgraphNode* nodes,
-                                     const CUgraphEdgeData* edges, size_t count, CUstreamCaptureMode mode) {
+                                     const CUgraphEdgeData* edges, size_t count,
+                                     CUstreamCaptureMode mode) {
   return begin(Entry::cuStreamBeginCaptureToGraph, [&] {
     return FORWARD(cuStreamBeginCaptureToGraph, stream, graph, nodes, edges, count, mode);
   });
 }
 CUresult cuStreamBeginCaptureToGraph_ptsz(CUstream stream, CUgraph graph, const CUgraphNode* nodes,
-                                          const CUgraphEdgeData* edges, size_t count, CUstreamCaptureMode mode) {
+                                          const CUgraphEdgeData* edges, size_t count,
+                                          CUstreamCaptureMode mode) {
   return begin(Entry::cuStreamBeginCaptureToGraph_ptsz, [&] {
-    return FORWARD_TWIN(Entry::cuStreamBeginCaptureToGraph_ptsz, cuStreamBeginCaptureToGraph, stream, graph,
-                        nodes, edges, count, mode);
+    return FORWARD_TWIN(Entry::cuStreamBeginCaptureToGraph_ptsz, cuStreamBeginCaptureToGraph,
+                        stream, graph, nodes, edges, count, mode);
   });
 }
 
 CUresult cuStreamEndCapture(CUstream stream, CUgraph* graph) {
-  return end(Entry::cuStreamEndCapture, stream, false, [&] { return FORWARD(cuStreamEndCapture, stream, graph); });
+  return end(Entry::cuStreamEndCapture, stream, false,
+             [&] { return FORWARD(cuStreamEndCapture, stream, graph); });
 }
 CUresult cuStreamEndCapture_ptsz(CUstream stream, CUgraph* graph) {
   return end(Entry::cuStreamEndCapture_ptsz, stream, true, [&] {

@@ -18,20 +18,23 @@ inline CUresult forward(doors::Entry entry, A... args) noexcept {
 #define FORWARD(symbol, ...) \
   ::flexlom::forward<decltype(&::symbol)>(::flexlom::doors::Entry::symbol, __VA_ARGS__)
 // For the per-thread-default-stream twins, which have no declaration of their own.
-#define FORWARD_TWIN(entry, prototype, ...) ::flexlom::forward<decltype(&::prototype)>(entry, __VA_ARGS__)
+#define FORWARD_TWIN(entry, prototype, ...) \
+  ::flexlom::forward<decltype(&::prototype)>(entry, __VA_ARGS__)
 
 using doors::Entry;
 
 // The runtime when the pool should act: counted, armed, and not called from inside the pool.
 inline Runtime* enter(Entry entry) noexcept {
   doors::count(entry);
-  if (InsidePool::already()) [[unlikely]] return nullptr;
+  if (InsidePool::already()) [[unlikely]]
+    return nullptr;
   return runtime();
 }
 
-// During an open capture the driver refuses allocation calls from some threads and breaks the capture.
-// Whether this is one of them is known to the driver alone: it is asked by freeing nothing, which is
-// subject to the same rule, unless the thread has switched to the relaxed mode, where nothing is refused.
+// During an open capture the driver refuses allocation calls from some threads and breaks the
+// capture. Whether this is one of them is known to the driver alone: it is asked by freeing
+// nothing, which is subject to the same rule, unless the thread has switched to the relaxed mode,
+// where nothing is refused.
 CUresult refused_by_capture(Runtime& runtime) noexcept;
 
 // Identity of a stream handle for reuse in stream order (pool::StreamKey). `per_thread`: the

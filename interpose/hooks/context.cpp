@@ -6,11 +6,13 @@ namespace flexlom {
 namespace {
 
 CUcontext primary_context(int device) {
-  // Retain and release around it: the handle is the same for every holder, and the count is restored.
+  // Retain and release around it: the handle is the same for every holder, and the count is
+  // restored.
   CUcontext context = nullptr;
   unsigned int flags = 0;
   int active = 0;
-  if (FORWARD(cuDevicePrimaryCtxGetState, device, &flags, &active) != CUDA_SUCCESS || active == 0) return nullptr;
+  if (FORWARD(cuDevicePrimaryCtxGetState, device, &flags, &active) != CUDA_SUCCESS || active == 0)
+    return nullptr;
   if (FORWARD(cuDevicePrimaryCtxRetain, &context, device) != CUDA_SUCCESS) return nullptr;
   FORWARD(cuDevicePrimaryCtxRelease_v2, device);
   return context;
@@ -19,7 +21,8 @@ CUcontext primary_context(int device) {
 bool primary_active(int device) {
   unsigned int flags = 0;
   int active = 0;
-  return FORWARD(cuDevicePrimaryCtxGetState, device, &flags, &active) == CUDA_SUCCESS && active != 0;
+  return FORWARD(cuDevicePrimaryCtxGetState, device, &flags, &active) == CUDA_SUCCESS &&
+         active != 0;
 }
 
 void born(Runtime* rt, CUresult r, CUcontext* context) {
@@ -59,7 +62,8 @@ CUresult synchronize(Entry entry, CUcontext given, Real real) {
   Runtime* rt = enter(entry);
   CUcontext context = given;
   int device = 0;
-  if (rt == nullptr || (context == nullptr && rt->current(&context, &device) != CUDA_SUCCESS)) return real();
+  if (rt == nullptr || (context == nullptr && rt->current(&context, &device) != CUDA_SUCCESS))
+    return real();
   const uint64_t token = rt->pool.fence().before_synchronize();
   const CUresult r = real();
   rt->pool.fence().after_synchronize(context, token, r == CUDA_SUCCESS);
@@ -79,7 +83,8 @@ CUresult destroy_stream(Entry entry, CUstream stream, Real real) {
   if (rt->pool.fence().capture_open()) FORWARD(cuStreamIsCapturing, stream, &status);
   const CUresult r = real();
   // A capture that is destroyed with its stream has no end call.
-  if (r == CUDA_SUCCESS && status != CU_STREAM_CAPTURE_STATUS_NONE) rt->pool.fence().capture_closed();
+  if (r == CUDA_SUCCESS && status != CU_STREAM_CAPTURE_STATUS_NONE)
+    rt->pool.fence().capture_closed();
   return r;
 }
 
@@ -91,7 +96,8 @@ CUresult cuCtxDestroy(CUcontext context) {
   return destroy(Entry::cuCtxDestroy, context, [&] { return FORWARD(cuCtxDestroy, context); });
 }
 CUresult cuCtxDestroy_v2(CUcontext context) {
-  return destroy(Entry::cuCtxDestroy_v2, context, [&] { return FORWARD(cuCtxDestroy_v2, context); });
+  return destroy(Entry::cuCtxDestroy_v2, context,
+                 [&] { return FORWARD(cuCtxDestroy_v2, context); });
 }
 CUresult cuCtxDetach(CUcontext context) {
   return destroy(Entry::cuCtxDetach, context, [&] { return FORWARD(cuCtxDetach, context); });
@@ -126,14 +132,15 @@ CUresult cuCtxCreate_v2(CUcontext* context, unsigned int flags, CUdevice device)
   born(rt, r, context);
   return r;
 }
-CUresult cuCtxCreate_v3(CUcontext* context, CUexecAffinityParam* params, int count, unsigned int flags,
-                        CUdevice device) {
+CUresult cuCtxCreate_v3(CUcontext* context, CUexecAffinityParam* params, int count,
+                        unsigned int flags, CUdevice device) {
   Runtime* rt = enter(Entry::cuCtxCreate_v3);
   const CUresult r = FORWARD(cuCtxCreate_v3, context, params, count, flags, device);
   born(rt, r, context);
   return r;
 }
-CUresult cuCtxCreate_v4(CUcontext* context, CUctxCreateParams* params, unsigned int flags, CUdevice device) {
+CUresult cuCtxCreate_v4(CUcontext* context, CUctxCreateParams* params, unsigned int flags,
+                        CUdevice device) {
   Runtime* rt = enter(Entry::cuCtxCreate_v4);
   const CUresult r = FORWARD(cuCtxCreate_v4, context, params, flags, device);
   born(rt, r, context);
@@ -153,7 +160,8 @@ CUresult cuCtxSynchronize() {
   });
 }
 CUresult cuCtxSynchronize_v2(CUcontext context) {
-  return synchronize(Entry::cuCtxSynchronize_v2, context, [&] { return FORWARD(cuCtxSynchronize_v2, context); });
+  return synchronize(Entry::cuCtxSynchronize_v2, context,
+                     [&] { return FORWARD(cuCtxSynchronize_v2, context); });
 }
 
 // From now on kernels of the current context may reach the peer's memory: its pool pages too.
@@ -182,10 +190,12 @@ CUresult cuCtxEnablePeerAccess(CUcontext peer, unsigned int flags) {
 }
 
 CUresult cuStreamDestroy(CUstream stream) {
-  return destroy_stream(Entry::cuStreamDestroy, stream, [&] { return FORWARD(cuStreamDestroy, stream); });
+  return destroy_stream(Entry::cuStreamDestroy, stream,
+                        [&] { return FORWARD(cuStreamDestroy, stream); });
 }
 CUresult cuStreamDestroy_v2(CUstream stream) {
-  return destroy_stream(Entry::cuStreamDestroy_v2, stream, [&] { return FORWARD(cuStreamDestroy_v2, stream); });
+  return destroy_stream(Entry::cuStreamDestroy_v2, stream,
+                        [&] { return FORWARD(cuStreamDestroy_v2, stream); });
 }
 
 }  // namespace own

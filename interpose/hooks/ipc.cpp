@@ -1,4 +1,5 @@
-// Legacy CUDA IPC: pool memory through our own exporter and importer, everything else by the driver.
+// Legacy CUDA IPC: pool memory through our own exporter and importer, everything else by the
+// driver.
 #include "interpose/hooks/common.h"
 
 namespace flexlom {
@@ -10,7 +11,8 @@ CUresult open(Entry entry, CUdeviceptr* p, const CUipcMemHandle& opaque, unsigne
   Runtime* rt = enter(entry);
   ipc::Handle handle;
   std::memcpy(&handle, &opaque, sizeof handle);
-  if (rt == nullptr || p == nullptr || std::memcmp(handle.magic, ipc::kMagic, sizeof ipc::kMagic) != 0) {
+  if (rt == nullptr || p == nullptr ||
+      std::memcmp(handle.magic, ipc::kMagic, sizeof ipc::kMagic) != 0) {
     return CUDA_ERROR_NOT_SUPPORTED;
   }
   if (flags != CU_IPC_MEM_LAZY_ENABLE_PEER_ACCESS) return CUDA_ERROR_INVALID_VALUE;
@@ -30,7 +32,8 @@ namespace own {
 
 CUresult cuIpcGetMemHandle(CUipcMemHandle* handle, CUdeviceptr p) {
   Runtime* rt = enter(Entry::cuIpcGetMemHandle);
-  if (rt == nullptr || handle == nullptr || rt->pool.owner(p) == nullptr) return FORWARD(cuIpcGetMemHandle, handle, p);
+  if (rt == nullptr || handle == nullptr || rt->pool.owner(p) == nullptr)
+    return FORWARD(cuIpcGetMemHandle, handle, p);
   CUcontext context = nullptr;
   int device = 0;
   CUresult r = rt->current(&context, &device);
@@ -38,7 +41,9 @@ CUresult cuIpcGetMemHandle(CUipcMemHandle* handle, CUdeviceptr p) {
   InsidePool inside;
   r = rt->exporter.get_handle(p, handle);
   if (r == CUDA_ERROR_MAP_FAILED) {
-    rt->listener.warned("cuIpcGetMemHandle refused: part of the allocation lies in host memory, which cannot be shared");
+    rt->listener.warned(
+        "cuIpcGetMemHandle refused: part of the allocation lies in host memory, which cannot be "
+        "shared");
   }
   return r;
 }

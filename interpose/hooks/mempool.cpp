@@ -1,5 +1,6 @@
-// Memory pools (CUDA Driver API 6.15) and their attributes: the driver's numbers plus what our pages hold
-// for the pools we serve, so that used, reserved and their high-water marks add up for the program.
+// Memory pools (CUDA Driver API 6.15) and their attributes: the driver's numbers plus what our
+// pages hold for the pools we serve, so that used, reserved and their high-water marks add up for
+// the program.
 
 #include "interpose/hooks/common.h"
 
@@ -16,11 +17,16 @@ int device_of(Runtime& rt, CUmemoryPool pool) {
 uint64_t share(Runtime& rt, int device, CUmemoryPool pool, CUmemPool_attribute attribute) {
   const pool::AsyncUse use = rt.pool.device(device)->async_use(pool);
   switch (attribute) {
-    case CU_MEMPOOL_ATTR_USED_MEM_CURRENT: return use.used_bytes;
-    case CU_MEMPOOL_ATTR_USED_MEM_HIGH: return use.used_high_bytes;
-    case CU_MEMPOOL_ATTR_RESERVED_MEM_CURRENT: return use.reserved_bytes;
-    case CU_MEMPOOL_ATTR_RESERVED_MEM_HIGH: return use.reserved_high_bytes;
-    default: return 0;
+    case CU_MEMPOOL_ATTR_USED_MEM_CURRENT:
+      return use.used_bytes;
+    case CU_MEMPOOL_ATTR_USED_MEM_HIGH:
+      return use.used_high_bytes;
+    case CU_MEMPOOL_ATTR_RESERVED_MEM_CURRENT:
+      return use.reserved_bytes;
+    case CU_MEMPOOL_ATTR_RESERVED_MEM_HIGH:
+      return use.reserved_high_bytes;
+    default:
+      return 0;
   }
 }
 
@@ -44,7 +50,8 @@ CUresult cuMemPoolGetAttribute(CUmemoryPool pool, CUmemPool_attribute attribute,
 CUresult cuMemPoolSetAttribute(CUmemoryPool pool, CUmemPool_attribute attribute, void* value) {
   Runtime* rt = enter(Entry::cuMemPoolSetAttribute);
   const CUresult r = FORWARD(cuMemPoolSetAttribute, pool, attribute, value);
-  const bool high = attribute == CU_MEMPOOL_ATTR_RESERVED_MEM_HIGH || attribute == CU_MEMPOOL_ATTR_USED_MEM_HIGH;
+  const bool high =
+      attribute == CU_MEMPOOL_ATTR_RESERVED_MEM_HIGH || attribute == CU_MEMPOOL_ATTR_USED_MEM_HIGH;
   if (r == CUDA_SUCCESS && rt != nullptr && high) {
     if (const int device = device_of(*rt, pool); device >= 0) {
       rt->pool.device(device)->reset_async_high(pool, attribute == CU_MEMPOOL_ATTR_USED_MEM_HIGH);
@@ -98,7 +105,8 @@ CUresult cuMemPoolSetAccess(CUmemoryPool pool, const CUmemAccessDesc* access, si
   return r;
 }
 
-// A pointer from a pool that we serve cannot be exported: such a pool has no handle type, and the driver says so.
+// A pointer from a pool that we serve cannot be exported: such a pool has no handle type, and the
+// driver says so.
 CUresult cuMemPoolExportPointer(CUmemPoolPtrExportData* data, CUdeviceptr p) {
   Runtime* rt = enter(Entry::cuMemPoolExportPointer);
   if (rt != nullptr && data != nullptr && rt->pool.owner(p) != nullptr) {

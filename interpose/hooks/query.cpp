@@ -28,19 +28,23 @@ CUresult give(void* data, T value) {
 }
 
 // The mapping that the driver would report: whole granules around the allocation.
-CUdeviceptr mapping_base(const AllocationInfo& a) { return a.base & ~CUdeviceptr{pool::kGranule - 1}; }
+CUdeviceptr mapping_base(const AllocationInfo& a) {
+  return a.base & ~CUdeviceptr{pool::kGranule - 1};
+}
 CUdeviceptr mapping_end(const AllocationInfo& a) {
   return (a.base + a.asked_bytes + pool::kGranule - 1) & ~CUdeviceptr{pool::kGranule - 1};
 }
 
-// One attribute of a live allocation, as the driver answers it for cuMemAlloc memory (Kind::async: for
-// memory of the default pool). `data` is large enough for the attribute's documented type.
-CUresult answer(void* data, CUpointer_attribute attribute_id, CUdeviceptr p, const AllocationInfo& a,
-                bool context_current) {
+// One attribute of a live allocation, as the driver answers it for cuMemAlloc memory (Kind::async:
+// for memory of the default pool). `data` is large enough for the attribute's documented type.
+CUresult answer(void* data, CUpointer_attribute attribute_id, CUdeviceptr p,
+                const AllocationInfo& a, bool context_current) {
   const bool async = a.kind == Kind::async;
   switch (attribute_id) {
-    case CU_POINTER_ATTRIBUTE_CONTEXT: return give<CUcontext>(data, async ? nullptr : a.context);
-    case CU_POINTER_ATTRIBUTE_MEMORY_TYPE: return give<unsigned int>(data, CU_MEMORYTYPE_DEVICE);
+    case CU_POINTER_ATTRIBUTE_CONTEXT:
+      return give<CUcontext>(data, async ? nullptr : a.context);
+    case CU_POINTER_ATTRIBUTE_MEMORY_TYPE:
+      return give<unsigned int>(data, CU_MEMORYTYPE_DEVICE);
     case CU_POINTER_ATTRIBUTE_DEVICE_POINTER:
       give<CUdeviceptr>(data, context_current ? p : 0);
       return context_current ? CUDA_SUCCESS : CUDA_ERROR_INVALID_CONTEXT;
@@ -52,40 +56,59 @@ CUresult answer(void* data, CUpointer_attribute attribute_id, CUdeviceptr p, con
       static_cast<CUDA_POINTER_ATTRIBUTE_P2P_TOKENS*>(data)->p2pToken = a.id;
       static_cast<CUDA_POINTER_ATTRIBUTE_P2P_TOKENS*>(data)->vaSpaceToken = 1;
       return CUDA_SUCCESS;
-    case CU_POINTER_ATTRIBUTE_SYNC_MEMOPS: return give<unsigned int>(data, a.sync_memops ? 1 : 0);
-    case CU_POINTER_ATTRIBUTE_BUFFER_ID: return give<unsigned long long>(data, a.id);
-    case CU_POINTER_ATTRIBUTE_IS_MANAGED: return give<unsigned int>(data, 0);
-    case CU_POINTER_ATTRIBUTE_DEVICE_ORDINAL: return give<int>(data, a.device);
-    case CU_POINTER_ATTRIBUTE_IS_LEGACY_CUDA_IPC_CAPABLE: return give<unsigned int>(data, async ? 0 : 1);
-    case CU_POINTER_ATTRIBUTE_RANGE_START_ADDR: return give<CUdeviceptr>(data, a.base);
-    case CU_POINTER_ATTRIBUTE_RANGE_SIZE: return give<size_t>(data, a.asked_bytes);
-    case CU_POINTER_ATTRIBUTE_MAPPED: return give<unsigned int>(data, 1);
-    case CU_POINTER_ATTRIBUTE_ALLOWED_HANDLE_TYPES: return give<unsigned long long>(data, 0);
+    case CU_POINTER_ATTRIBUTE_SYNC_MEMOPS:
+      return give<unsigned int>(data, a.sync_memops ? 1 : 0);
+    case CU_POINTER_ATTRIBUTE_BUFFER_ID:
+      return give<unsigned long long>(data, a.id);
+    case CU_POINTER_ATTRIBUTE_IS_MANAGED:
+      return give<unsigned int>(data, 0);
+    case CU_POINTER_ATTRIBUTE_DEVICE_ORDINAL:
+      return give<int>(data, a.device);
+    case CU_POINTER_ATTRIBUTE_IS_LEGACY_CUDA_IPC_CAPABLE:
+      return give<unsigned int>(data, async ? 0 : 1);
+    case CU_POINTER_ATTRIBUTE_RANGE_START_ADDR:
+      return give<CUdeviceptr>(data, a.base);
+    case CU_POINTER_ATTRIBUTE_RANGE_SIZE:
+      return give<size_t>(data, a.asked_bytes);
+    case CU_POINTER_ATTRIBUTE_MAPPED:
+      return give<unsigned int>(data, 1);
+    case CU_POINTER_ATTRIBUTE_ALLOWED_HANDLE_TYPES:
+      return give<unsigned long long>(data, 0);
     case CU_POINTER_ATTRIBUTE_IS_GPU_DIRECT_RDMA_CAPABLE:
       return give<unsigned int>(
-          data, !async && attribute(a.device, CU_DEVICE_ATTRIBUTE_GPU_DIRECT_RDMA_SUPPORTED) != 0 ? 1 : 0);
+          data, !async && attribute(a.device, CU_DEVICE_ATTRIBUTE_GPU_DIRECT_RDMA_SUPPORTED) != 0
+                    ? 1
+                    : 0);
     case CU_POINTER_ATTRIBUTE_ACCESS_FLAGS:
       return give<unsigned int>(data, CU_POINTER_ATTRIBUTE_ACCESS_FLAG_READWRITE);
-    case CU_POINTER_ATTRIBUTE_MEMPOOL_HANDLE: return give<CUmemoryPool>(data, async ? a.mem_pool : nullptr);
-    case CU_POINTER_ATTRIBUTE_MAPPING_SIZE: return give<size_t>(data, mapping_end(a) - mapping_base(a));
-    case CU_POINTER_ATTRIBUTE_MAPPING_BASE_ADDR: return give<CUdeviceptr>(data, mapping_base(a));
-    case CU_POINTER_ATTRIBUTE_MEMORY_BLOCK_ID: return give<unsigned long long>(data, a.id);
+    case CU_POINTER_ATTRIBUTE_MEMPOOL_HANDLE:
+      return give<CUmemoryPool>(data, async ? a.mem_pool : nullptr);
+    case CU_POINTER_ATTRIBUTE_MAPPING_SIZE:
+      return give<size_t>(data, mapping_end(a) - mapping_base(a));
+    case CU_POINTER_ATTRIBUTE_MAPPING_BASE_ADDR:
+      return give<CUdeviceptr>(data, mapping_base(a));
+    case CU_POINTER_ATTRIBUTE_MEMORY_BLOCK_ID:
+      return give<unsigned long long>(data, a.id);
     case CU_POINTER_ATTRIBUTE_IS_HW_DECOMPRESS_CAPABLE:
       return give<unsigned int>(data, async ? 0 : 1);
-    default: return CUDA_ERROR_INVALID_VALUE;
+    default:
+      return CUDA_ERROR_INVALID_VALUE;
   }
 }
 
-// What the driver says of a host frame that the program takes for a device frame of its own making, made
-// to say what it would of the latter.
+// What the driver says of a host frame that the program takes for a device frame of its own making,
+// made to say what it would of the latter.
 CUresult as_device_memory(void* data, CUpointer_attribute attribute_id, int device, CUresult r) {
   switch (attribute_id) {
-    case CU_POINTER_ATTRIBUTE_MEMORY_TYPE: return give<unsigned int>(data, CU_MEMORYTYPE_DEVICE);
-    case CU_POINTER_ATTRIBUTE_DEVICE_ORDINAL: return give<int>(data, device);
+    case CU_POINTER_ATTRIBUTE_MEMORY_TYPE:
+      return give<unsigned int>(data, CU_MEMORYTYPE_DEVICE);
+    case CU_POINTER_ATTRIBUTE_DEVICE_ORDINAL:
+      return give<int>(data, device);
     case CU_POINTER_ATTRIBUTE_HOST_POINTER:
       give<void*>(data, nullptr);
       return CUDA_ERROR_INVALID_VALUE;
-    default: return r;
+    default:
+      return r;
   }
 }
 
@@ -123,8 +146,10 @@ CUresult cuMemGetInfo_v2(size_t* free_bytes, size_t* total_bytes) {
       const pool::PoolStats s = pool->stats();
       const uint64_t within_budget = pool->free_bytes();
       // Frames kept for reuse are free to this program, though not to others.
-      real_free = static_cast<size_t>(std::min<uint64_t>(within_budget, real_free + s.cached_bytes));
-      if (limit_given(*rt, device)) real_total = std::min<size_t>(real_total, s.device_budget_bytes);
+      real_free =
+          static_cast<size_t>(std::min<uint64_t>(within_budget, real_free + s.cached_bytes));
+      if (limit_given(*rt, device))
+        real_total = std::min<size_t>(real_total, s.device_budget_bytes);
     }
   }
   if (r == CUDA_SUCCESS && free_bytes != nullptr) *free_bytes = real_free;
@@ -136,7 +161,8 @@ CUresult cuDeviceTotalMem_v2(size_t* bytes, CUdevice device) {
   Runtime* rt = enter(Entry::cuDeviceTotalMem_v2);
   const CUresult r = FORWARD(cuDeviceTotalMem_v2, bytes, device);
   if (r != CUDA_SUCCESS || rt == nullptr || !limit_given(*rt, device)) return r;
-  const uint64_t limit = rt->options.device_limit.for_device(device).of(*bytes) & ~(pool::kGranule - 1);
+  const uint64_t limit =
+      rt->options.device_limit.for_device(device).of(*bytes) & ~(pool::kGranule - 1);
   *bytes = std::min<size_t>(*bytes, limit);
   return r;
 }
@@ -174,14 +200,17 @@ CUresult cuPointerGetAttribute(void* data, CUpointer_attribute attribute_id, CUd
   return live ? answer(data, attribute_id, p, info, has_context(*rt)) : CUDA_ERROR_INVALID_VALUE;
 }
 
-CUresult cuPointerGetAttributes(unsigned int count, CUpointer_attribute* attributes, void** data, CUdeviceptr p) {
+CUresult cuPointerGetAttributes(unsigned int count, CUpointer_attribute* attributes, void** data,
+                                CUdeviceptr p) {
   Runtime* rt = enter(Entry::cuPointerGetAttributes);
   AllocationInfo info;
   bool live = false;
   if (count == 0 || attributes == nullptr || data == nullptr || !ours(rt, p, &info, &live)) {
     const CUresult r = FORWARD(cuPointerGetAttributes, count, attributes, data, p);
-    const int device = rt != nullptr && r == CUDA_SUCCESS ? rt->program_frames.spilled_device(p) : -1;
-    for (unsigned int i = 0; device >= 0 && i < count; ++i) as_device_memory(data[i], attributes[i], device, r);
+    const int device =
+        rt != nullptr && r == CUDA_SUCCESS ? rt->program_frames.spilled_device(p) : -1;
+    for (unsigned int i = 0; device >= 0 && i < count; ++i)
+      as_device_memory(data[i], attributes[i], device, r);
     return r;
   }
   if (!live) {
@@ -208,7 +237,8 @@ CUresult cuPointerSetAttribute(const void* value, CUpointer_attribute attribute_
   AllocationInfo info;
   bool live = false;
   if (!ours(rt, p, &info, &live)) return FORWARD(cuPointerSetAttribute, value, attribute_id, p);
-  if (!live || value == nullptr || attribute_id != CU_POINTER_ATTRIBUTE_SYNC_MEMOPS) return CUDA_ERROR_INVALID_VALUE;
+  if (!live || value == nullptr || attribute_id != CU_POINTER_ATTRIBUTE_SYNC_MEMOPS)
+    return CUDA_ERROR_INVALID_VALUE;
   const CUresult refused = refused_by_capture(*rt);
   if (refused != CUDA_SUCCESS) return refused;
   InsidePool inside;
@@ -219,13 +249,15 @@ CUresult cuPointerSetAttribute(const void* value, CUpointer_attribute attribute_
 // Pages of ours may be host memory to the driver; to the program they never are.
 CUresult cuMemHostGetDevicePointer_v2(CUdeviceptr* device_pointer, void* p, unsigned int flags) {
   Runtime* rt = enter(Entry::cuMemHostGetDevicePointer_v2);
-  if (rt != nullptr && rt->pool.owner(reinterpret_cast<CUdeviceptr>(p)) != nullptr) return CUDA_ERROR_INVALID_VALUE;
+  if (rt != nullptr && rt->pool.owner(reinterpret_cast<CUdeviceptr>(p)) != nullptr)
+    return CUDA_ERROR_INVALID_VALUE;
   return FORWARD(cuMemHostGetDevicePointer_v2, device_pointer, p, flags);
 }
 
 CUresult cuMemHostGetFlags(unsigned int* flags, void* p) {
   Runtime* rt = enter(Entry::cuMemHostGetFlags);
-  if (rt != nullptr && rt->pool.owner(reinterpret_cast<CUdeviceptr>(p)) != nullptr) return CUDA_ERROR_INVALID_VALUE;
+  if (rt != nullptr && rt->pool.owner(reinterpret_cast<CUdeviceptr>(p)) != nullptr)
+    return CUDA_ERROR_INVALID_VALUE;
   return FORWARD(cuMemHostGetFlags, flags, p);
 }
 
@@ -244,21 +276,24 @@ CUresult cuMemGetAccess(unsigned long long* flags, const CUmemLocation* location
 
 CUresult cuMemRetainAllocationHandle(CUmemGenericAllocationHandle* handle, void* p) {
   Runtime* rt = enter(Entry::cuMemRetainAllocationHandle);
-  if (rt != nullptr && rt->pool.owner(reinterpret_cast<CUdeviceptr>(p)) != nullptr) return CUDA_ERROR_INVALID_VALUE;
+  if (rt != nullptr && rt->pool.owner(reinterpret_cast<CUdeviceptr>(p)) != nullptr)
+    return CUDA_ERROR_INVALID_VALUE;
   const CUresult r = FORWARD(cuMemRetainAllocationHandle, handle, p);
   if (rt != nullptr && r == CUDA_SUCCESS) rt->program_frames.retained(*handle);
   return r;
 }
 
-// Registering device memory is an error; that some of ours is host memory to the driver must not show.
+// Registering device memory is an error; that some of ours is host memory to the driver must not
+// show.
 CUresult cuMemHostRegister_v2(void* p, size_t size, unsigned int flags) {
   Runtime* rt = enter(Entry::cuMemHostRegister_v2);
-  if (rt != nullptr && rt->pool.owner(reinterpret_cast<CUdeviceptr>(p)) != nullptr) return CUDA_ERROR_INVALID_VALUE;
+  if (rt != nullptr && rt->pool.owner(reinterpret_cast<CUdeviceptr>(p)) != nullptr)
+    return CUDA_ERROR_INVALID_VALUE;
   return FORWARD(cuMemHostRegister_v2, p, size, flags);
 }
 
-CUresult cuMemGetHandleForAddressRange(void* handle, CUdeviceptr p, size_t size, CUmemRangeHandleType type,
-                                       unsigned long long flags) {
+CUresult cuMemGetHandleForAddressRange(void* handle, CUdeviceptr p, size_t size,
+                                       CUmemRangeHandleType type, unsigned long long flags) {
   Runtime* rt = enter(Entry::cuMemGetHandleForAddressRange);
   AllocationInfo info;
   bool live = false;

@@ -12,7 +12,8 @@ void replace(const char* symbol, void** address) {
   *address = doors::door_for_address(*address, &known);
   if (known) return;
   const unsigned entry = symbol != nullptr ? doors::entry_by_name(symbol) : doors::kEntryCount;
-  doors::note_unknown_address(entry < doors::kEntryCount ? doors::entry_info[entry].name : "a newer entry point");
+  doors::note_unknown_address(entry < doors::kEntryCount ? doors::entry_info[entry].name
+                                                         : "a newer entry point");
 }
 
 }  // namespace

@@ -1,6 +1,6 @@
-// The program's own use of virtual memory management (CUDA Driver API 6.14). Its frames count against our
-// budgets, its ranges are its own, and ours are not its to unmap: the driver answers INVALID_VALUE for
-// cuMemAlloc memory in all of these, and so do we.
+// The program's own use of virtual memory management (CUDA Driver API 6.14). Its frames count
+// against our budgets, its ranges are its own, and ours are not its to unmap: the driver answers
+// INVALID_VALUE for cuMemAlloc memory in all of these, and so do we.
 #include "interpose/hooks/common.h"
 
 namespace flexlom {
@@ -13,14 +13,14 @@ bool ours(Runtime* rt, CUdeviceptr p) { return rt != nullptr && rt->pool.owner(p
 
 namespace own {
 
-CUresult cuMemCreate(CUmemGenericAllocationHandle* handle, size_t size, const CUmemAllocationProp* prop,
-                     unsigned long long flags) {
+CUresult cuMemCreate(CUmemGenericAllocationHandle* handle, size_t size,
+                     const CUmemAllocationProp* prop, unsigned long long flags) {
   Runtime* rt = enter(Entry::cuMemCreate);
   CUcontext context = nullptr;
   int device = 0;
   // Without a context the device's facts cannot be asked for, and nothing was pooled yet.
-  if (rt != nullptr && handle != nullptr && prop != nullptr && rt->current(&context, &device) == CUDA_SUCCESS &&
-      device == prop->location.id) {
+  if (rt != nullptr && handle != nullptr && prop != nullptr &&
+      rt->current(&context, &device) == CUDA_SUCCESS && device == prop->location.id) {
     InsidePool inside;
     const CUresult r = rt->program_frames.create(handle, size, *prop, flags);
     if (r != CUDA_ERROR_NOT_SUPPORTED) return r;
@@ -38,9 +38,11 @@ CUresult cuMemRelease(CUmemGenericAllocationHandle handle) {
   return r;
 }
 
-CUresult cuMemGetAllocationPropertiesFromHandle(CUmemAllocationProp* prop, CUmemGenericAllocationHandle handle) {
+CUresult cuMemGetAllocationPropertiesFromHandle(CUmemAllocationProp* prop,
+                                                CUmemGenericAllocationHandle handle) {
   Runtime* rt = enter(Entry::cuMemGetAllocationPropertiesFromHandle);
-  if (rt != nullptr && prop != nullptr && rt->program_frames.asked_for(handle, prop)) return CUDA_SUCCESS;
+  if (rt != nullptr && prop != nullptr && rt->program_frames.asked_for(handle, prop))
+    return CUDA_SUCCESS;
   return FORWARD(cuMemGetAllocationPropertiesFromHandle, prop, handle);
 }
 

@@ -51,7 +51,8 @@ bool Exporter::start() {
   const socklen_t length = socket_name(getpid(), nonce, &name);
   listener_ = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
   if (listener_ < 0) return false;
-  if (bind(listener_, reinterpret_cast<sockaddr*>(&name), length) != 0 || listen(listener_, 16) != 0) {
+  if (bind(listener_, reinterpret_cast<sockaddr*>(&name), length) != 0 ||
+      listen(listener_, 16) != 0) {
     close(listener_);
     return false;
   }
@@ -61,8 +62,10 @@ bool Exporter::start() {
   pthread_sigmask(SIG_SETMASK, &all, &before);
   running_ = pthread_create(&thread_, nullptr, &Exporter::run, this) == 0;
   pthread_sigmask(SIG_SETMASK, &before, nullptr);
-  if (running_) pthread_setname_np(thread_, "flexlom-ipc");
-  else close(listener_);
+  if (running_)
+    pthread_setname_np(thread_, "flexlom-ipc");
+  else
+    close(listener_);
   return running_;
 }
 
@@ -104,12 +107,14 @@ void Exporter::serve() {
 
 void Exporter::answer(int peer) {
   Ask ask{};
-  if (!receive_all(peer, &ask, sizeof ask) || std::memcmp(ask.magic, kMagic, sizeof kMagic) != 0) return;
+  if (!receive_all(peer, &ask, sizeof ask) || std::memcmp(ask.magic, kMagic, sizeof kMagic) != 0)
+    return;
   pool::DevicePool* device = pool_.owner(ask.base);
   pool::AllocationInfo info;
   pool::DevicePool::Export pinned;
   Reply reply{CUDA_ERROR_INVALID_VALUE, 0};
-  const bool live = device != nullptr && device->find(ask.base, &info) && info.id == ask.id && info.base == ask.base;
+  const bool live = device != nullptr && device->find(ask.base, &info) && info.id == ask.id &&
+                    info.base == ask.base;
   if (!live || device->pin_for_export(ask.base, &pinned) != CUDA_SUCCESS) {
     send_all(peer, &reply, sizeof reply);
     return;
@@ -117,7 +122,9 @@ void Exporter::answer(int peer) {
   reply = {CUDA_SUCCESS, static_cast<uint32_t>(pinned.pages.size())};
   std::vector<uint64_t> sizes;
   for (const pool::Page& page : pinned.pages) sizes.push_back(pool::page_bytes(page.order));
-  if (!send_all(peer, &reply, sizeof reply) || !send_all(peer, sizes.data(), sizes.size() * sizeof sizes[0])) return;
+  if (!send_all(peer, &reply, sizeof reply) ||
+      !send_all(peer, sizes.data(), sizes.size() * sizeof sizes[0]))
+    return;
   const auto export_frame = FLEXLOM_ORIGINAL(cuMemExportToShareableHandle);
   for (uint32_t first = 0; first < reply.pages; first += kDescriptorsPerMessage) {
     int descriptors[kDescriptorsPerMessage];

@@ -1,4 +1,5 @@
-// The exporting side of legacy IPC: pins allocations and answers importers from a thread of its own.
+// The exporting side of legacy IPC: pins allocations and answers importers from a thread of its
+// own.
 #pragma once
 
 #include <pthread.h>
@@ -15,9 +16,10 @@ class Exporter {
  public:
   explicit Exporter(pool::Pool& pool) : pool_(pool) {}
 
-  // Fills `handle` for the allocation that contains `p` and pins its pages to the device. INVALID_VALUE for
-  // memory that legacy IPC does not cover (stream-ordered, freed); MAP_FAILED when part of it lies in host
-  // frames, which cannot be shared. Starts the thread at the first success. Thread safe.
+  // Fills `handle` for the allocation that contains `p` and pins its pages to the device.
+  // INVALID_VALUE for memory that legacy IPC does not cover (stream-ordered, freed); MAP_FAILED
+  // when part of it lies in host frames, which cannot be shared. Starts the thread at the first
+  // success. Thread safe.
   CUresult get_handle(CUdeviceptr p, CUipcMemHandle* handle) noexcept;
   // Ends the thread; handles given out cannot be opened any more.
   void stop() noexcept;

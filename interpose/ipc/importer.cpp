@@ -27,12 +27,14 @@ struct Connection {
 
 }  // namespace
 
-CUresult Importer::fetch(const Handle& handle, std::vector<uint64_t>* sizes, std::vector<int>* descriptors) {
+CUresult Importer::fetch(const Handle& handle, std::vector<uint64_t>* sizes,
+                         std::vector<int>* descriptors) {
   Connection peer;
   peer.fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
   sockaddr_un name;
   const socklen_t length = socket_name(handle.pid, handle.nonce, &name);
-  if (peer.fd < 0 || connect(peer.fd, reinterpret_cast<sockaddr*>(&name), length) != 0) return CUDA_ERROR_MAP_FAILED;
+  if (peer.fd < 0 || connect(peer.fd, reinterpret_cast<sockaddr*>(&name), length) != 0)
+    return CUDA_ERROR_MAP_FAILED;
   const timeval patience{10, 0};
   setsockopt(peer.fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
   Ask ask{};
@@ -40,11 +42,13 @@ CUresult Importer::fetch(const Handle& handle, std::vector<uint64_t>* sizes, std
   ask.base = handle.base;
   ask.id = handle.id;
   Reply reply{};
-  if (!send_all(peer.fd, &ask, sizeof ask) || !receive_all(peer.fd, &reply, sizeof reply)) return CUDA_ERROR_MAP_FAILED;
+  if (!send_all(peer.fd, &ask, sizeof ask) || !receive_all(peer.fd, &reply, sizeof reply))
+    return CUDA_ERROR_MAP_FAILED;
   if (reply.result != CUDA_SUCCESS) return static_cast<CUresult>(reply.result);
   if (reply.pages == 0 || reply.pages > kMostPages) return CUDA_ERROR_MAP_FAILED;
   sizes->resize(reply.pages);
-  if (!receive_all(peer.fd, sizes->data(), reply.pages * sizeof(uint64_t))) return CUDA_ERROR_MAP_FAILED;
+  if (!receive_all(peer.fd, sizes->data(), reply.pages * sizeof(uint64_t)))
+    return CUDA_ERROR_MAP_FAILED;
   while (descriptors->size() < reply.pages) {
     const auto left = static_cast<uint32_t>(reply.pages - descriptors->size());
     const uint32_t count = left < kDescriptorsPerMessage ? left : kDescriptorsPerMessage;
@@ -55,13 +59,14 @@ CUresult Importer::fetch(const Handle& handle, std::vector<uint64_t>* sizes, std
   return CUDA_SUCCESS;
 }
 
-CUresult Importer::map(Import& import, const std::vector<uint64_t>& sizes, const std::vector<int>& descriptors,
-                       int device) {
+CUresult Importer::map(Import& import, const std::vector<uint64_t>& sizes,
+                       const std::vector<int>& descriptors, int device) {
   const auto import_frame = FLEXLOM_ORIGINAL(cuMemImportFromShareableHandle);
   if (import_frame == nullptr) return CUDA_ERROR_MAP_FAILED;
   size_t total = 0;
   for (const uint64_t s : sizes) {
-    if (s == 0 || s % pool::kGranule != 0 || s > pool::page_bytes(pool::kMaxPageOrder)) return CUDA_ERROR_MAP_FAILED;
+    if (s == 0 || s % pool::kGranule != 0 || s > pool::page_bytes(pool::kMaxPageOrder))
+      return CUDA_ERROR_MAP_FAILED;
     total += s;
   }
   if (driver_.reserve(0, total, &import.reserved) != CUDA_SUCCESS) return CUDA_ERROR_MAP_FAILED;
@@ -127,7 +132,8 @@ CUresult Importer::close(CUdeviceptr p) noexcept {
   const auto found = imports_.find(p);
   if (found == imports_.end()) return CUDA_ERROR_NOT_FOUND;
   if (--found->second.opened > 0) return CUDA_SUCCESS;
-  // Documented: the driver's own close may synchronise. Work that still reads the mapping would fault.
+  // Documented: the driver's own close may synchronise. Work that still reads the mapping would
+  // fault.
   if (const auto synchronize = FLEXLOM_ORIGINAL(cuCtxSynchronize)) synchronize();
   unmap(found->second);
   imports_.erase(found);

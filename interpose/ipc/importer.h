@@ -15,9 +15,9 @@ class Importer {
  public:
   explicit Importer(RealDriver& driver) : driver_(driver) {}
 
-  // Opens a handle made by Exporter for `device`. The same handle opened again gives the same address.
-  // INVALID_VALUE when the exporter does not know the allocation (any more), MAP_FAILED when it cannot
-  // be reached or its pages cannot be mapped. Thread safe.
+  // Opens a handle made by Exporter for `device`. The same handle opened again gives the same
+  // address. INVALID_VALUE when the exporter does not know the allocation (any more), MAP_FAILED
+  // when it cannot be reached or its pages cannot be mapped. Thread safe.
   CUresult open(const Handle& handle, int device, CUdeviceptr* out) noexcept;
   // NOT_FOUND when `p` was not opened here: then it is the driver's to close.
   CUresult close(CUdeviceptr p) noexcept;
@@ -45,12 +45,13 @@ class Importer {
   };
 
   CUresult fetch(const Handle& handle, std::vector<uint64_t>* sizes, std::vector<int>* descriptors);
-  CUresult map(Import& import, const std::vector<uint64_t>& sizes, const std::vector<int>& descriptors, int device);
+  CUresult map(Import& import, const std::vector<uint64_t>& sizes,
+               const std::vector<int>& descriptors, int device);
   void unmap(Import& import);
 
   RealDriver& driver_;
-  std::mutex mutex_;                      // guards imports_
-  std::map<CUdeviceptr, Import> imports_; // by the address the program was given
+  std::mutex mutex_;                       // guards imports_
+  std::map<CUdeviceptr, Import> imports_;  // by the address the program was given
   std::atomic<size_t> count_{0};
 };
 

@@ -1,11 +1,12 @@
-// Legacy CUDA IPC for pool memory (CUDA Driver API 6.13, cuIpcGetMemHandle): what two processes under
-// flexlom say to each other.
+// Legacy CUDA IPC for pool memory (CUDA Driver API 6.13, cuIpcGetMemHandle): what two processes
+// under flexlom say to each other.
 //
-// The driver refuses legacy IPC for memory of ours, because it is made of VMM handles. So the 64 opaque bytes
-// carry where the exporting process can be asked for its pages: a socket in the abstract name space.
-// The importer connects, names the allocation, and receives one file descriptor per page, which the
-// driver turns back into memory (6.14, cuMemImportFromShareableHandle). Only processes of the same user
-// are answered. A process that is not under flexlom finds the handle invalid.
+// The driver refuses legacy IPC for memory of ours, because it is made of VMM handles. So the 64
+// opaque bytes carry where the exporting process can be asked for its pages: a socket in the
+// abstract name space. The importer connects, names the allocation, and receives one file
+// descriptor per page, which the driver turns back into memory (6.14,
+// cuMemImportFromShareableHandle). Only processes of the same user are answered. A process that is
+// not under flexlom finds the handle invalid.
 #pragma once
 
 #include <cuda.h>
@@ -23,12 +24,12 @@ inline constexpr char kMagic[8] = {'f', 'l', 'e', 'x', 'l', 'o', 'm', '1'};
 
 struct Handle {
   char magic[8];
-  uint64_t nonce;       // of the exporting process; part of its socket's name
+  uint64_t nonce;  // of the exporting process; part of its socket's name
   int32_t pid;
-  int32_t device;       // the exporter's ordinal, for people
-  uint64_t base;        // of the allocation, in the exporter
-  uint64_t id;          // of the allocation: a block that was freed and reused is another one
-  uint64_t offset;      // of the allocation in its first page
+  int32_t device;   // the exporter's ordinal, for people
+  uint64_t base;    // of the allocation, in the exporter
+  uint64_t id;      // of the allocation: a block that was freed and reused is another one
+  uint64_t offset;  // of the allocation in its first page
   uint64_t asked_bytes;
   uint64_t reserved;
 };
@@ -39,8 +40,8 @@ struct Ask {
   uint64_t base, id;
 };
 
-// Followed by `pages` sizes (uint64_t each), then by file descriptors, kDescriptorsPerMessage at a time,
-// each message with one byte of data.
+// Followed by `pages` sizes (uint64_t each), then by file descriptors, kDescriptorsPerMessage at a
+// time, each message with one byte of data.
 struct Reply {
   int32_t result;  // CUresult
   uint32_t pages;
@@ -52,7 +53,8 @@ inline constexpr uint32_t kMostPages = 1u << 16;
 inline socklen_t socket_name(int32_t pid, uint64_t nonce, sockaddr_un* out) {
   std::memset(out, 0, sizeof *out);
   out->sun_family = AF_UNIX;
-  char* at = out->sun_path + 1;  // a leading zero byte: the abstract name space, gone with its owner
+  char* at =
+      out->sun_path + 1;  // a leading zero byte: the abstract name space, gone with its owner
   const char prefix[] = "flexlom-ipc-";
   std::memcpy(at, prefix, sizeof prefix - 1);
   at += sizeof prefix - 1;

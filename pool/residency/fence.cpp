@@ -14,8 +14,8 @@ uint64_t now_ns() noexcept {
   return static_cast<uint64_t>(t.tv_sec) * 1'000'000'000u + static_cast<uint64_t>(t.tv_nsec);
 }
 
-// Results after which a context runs nothing any more. Any other error may be the query's own and proves
-// nothing about the work.
+// Results after which a context runs nothing any more. Any other error may be the query's own and
+// proves nothing about the work.
 bool context_is_dead(CUresult r) noexcept {
   switch (r) {
     case CUDA_ERROR_DEINITIALIZED:
@@ -31,8 +31,10 @@ bool context_is_dead(CUresult r) noexcept {
     case CUDA_ERROR_MISALIGNED_ADDRESS:
     case CUDA_ERROR_INVALID_ADDRESS_SPACE:
     case CUDA_ERROR_INVALID_PC:
-    case CUDA_ERROR_LAUNCH_FAILED: return true;
-    default: return false;
+    case CUDA_ERROR_LAUNCH_FAILED:
+      return true;
+    default:
+      return false;
   }
 }
 
@@ -42,8 +44,8 @@ constexpr size_t kMaxCuts = 64;
 }  // namespace
 
 uint64_t Fence::stamp() noexcept {
-  // The word first, then the epochs: a cut bumps the open epoch before it clears the word, so whoever
-  // sees the word cleared by a cut also sees that cut's epoch as not yet done.
+  // The word first, then the epochs: a cut bumps the open epoch before it clears the word, so
+  // whoever sees the word cleared by a cut also sees that cut's epoch as not yet done.
   const bool idle = work_submitted_.load(std::memory_order_acquire) == 0;
   const uint64_t open = open_.load(std::memory_order_acquire);
   if (idle && done_.load(std::memory_order_acquire) == open - 1) return 0;
@@ -79,8 +81,8 @@ bool Fence::wait(uint64_t epoch, uint64_t timeout_ns) noexcept {
 
 uint64_t Fence::close_epoch() {
   const uint64_t epoch = open_.load(std::memory_order_relaxed);
-  // Before the bump: a stamp of the next epoch that comes in between must find the word cleared, and
-  // set it again. One of this epoch that sets it once more costs a cut too many.
+  // Before the bump: a stamp of the next epoch that comes in between must find the word cleared,
+  // and set it again. One of this epoch that sets it once more costs a cut too many.
   wanted_.store(false, std::memory_order_seq_cst);
   open_.store(epoch + 1, std::memory_order_seq_cst);
   work_submitted_.exchange(0, std::memory_order_acq_rel);
@@ -141,7 +143,8 @@ bool Fence::destroy_events(CUcontext context) noexcept {
     return true;
   };
   std::erase_if(spare_, destroy);
-  // A cut without this context's event would prove too much: it is dropped, and a later one must do.
+  // A cut without this context's event would prove too much: it is dropped, and a later one must
+  // do.
   bool dropped = false;
   std::erase_if(cuts_, [&](Cut& cut) {
     if (std::erase_if(cut.marks, destroy) == 0) return false;

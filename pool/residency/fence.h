@@ -1,13 +1,13 @@
 // The fence: proof that work submitted before some moment is done, without ever waiting for it.
 //
-// Time is cut into epochs. A block that is freed is stamped with the open epoch; it may be handed out
-// again once that epoch is closed and every context's work of that time has finished, which a
-// context-wide event per epoch shows (CUDA Driver API 6.8, cuCtxRecordEvent). When nothing was submitted
-// since the last moment known to be idle, the stamp is 0: reuse at once, no driver call.
+// Time is cut into epochs. A block that is freed is stamped with the open epoch; it may be handed
+// out again once that epoch is closed and every context's work of that time has finished, which a
+// context-wide event per epoch shows (CUDA Driver API 6.8, cuCtxRecordEvent). When nothing was
+// submitted since the last moment known to be idle, the stamp is 0: reuse at once, no driver call.
 //
 // `work_submitted` belongs to the doors: every submission sets it AFTER the driver took the work.
-// Setting it after is what makes a concurrent cut() safe: either the event recorded by the cut covers
-// the work, or the submitter finds the word cleared and sets it again.
+// Setting it after is what makes a concurrent cut() safe: either the event recorded by the cut
+// covers the work, or the submitter finds the word cleared and sets it again.
 //
 // While a stream capture is open anywhere in the process nothing is recorded or queried, because
 // cuCtxRecordEvent breaks any capture in progress, from any thread (law 3).
@@ -32,7 +32,9 @@ class Fence {
 
   // The epoch that must have passed before memory freed now may be used again; 0: at once.
   uint64_t stamp() noexcept;
-  bool passed(uint64_t epoch) const noexcept { return epoch <= done_.load(std::memory_order_acquire); }
+  bool passed(uint64_t epoch) const noexcept {
+    return epoch <= done_.load(std::memory_order_acquire);
+  }
 
   // Looks at finished epochs and closes the open one when something waits for it.
   void advance() noexcept;
@@ -43,12 +45,13 @@ class Fence {
   uint64_t before_synchronize() noexcept;
   void after_synchronize(CUcontext context, uint64_t token, bool succeeded) noexcept;
 
-  // Contexts whose work a fence must cover. A removed context's work is over and its events are gone.
+  // Contexts whose work a fence must cover. A removed context's work is over and its events are
+  // gone.
   void add_context(CUcontext context) noexcept;
   void remove_context(CUcontext context) noexcept;
-  // Before a context is destroyed: gives its events back to the driver, and stops recording in it. Whether
-  // it was known. Its work may still run and no event can prove it over, so nothing at all is proved
-  // until remove_context(), or add_context() when it was not destroyed after all.
+  // Before a context is destroyed: gives its events back to the driver, and stops recording in it.
+  // Whether it was known. Its work may still run and no event can prove it over, so nothing at all
+  // is proved until remove_context(), or add_context() when it was not destroyed after all.
   bool destroy_events(CUcontext context) noexcept;
   // An event ended with an error: the context runs nothing any more and answers only with it.
   bool context_broken() const noexcept { return broken_.load(std::memory_order_relaxed); }
@@ -68,10 +71,10 @@ class Fence {
     std::vector<Mark> marks;
   };
 
-  uint64_t close_epoch();       // mutex_ held; the epoch that was open
-  void reopen();                // mutex_ held: that epoch could not be proven, a later one must
-  void cut();                   // mutex_ held
-  void poll();                  // mutex_ held
+  uint64_t close_epoch();  // mutex_ held; the epoch that was open
+  void reopen();           // mutex_ held: that epoch could not be proven, a later one must
+  void cut();              // mutex_ held
+  void poll();             // mutex_ held
   CUevent take_event(CUcontext context);
   void recycle(Cut& cut);
 
@@ -83,11 +86,11 @@ class Fence {
   std::atomic<int> captures_{0};
   std::atomic<bool> broken_{false};
 
-  std::mutex mutex_;                 // guards all below
+  std::mutex mutex_;  // guards all below
   std::vector<CUcontext> contexts_;
-  std::vector<CUcontext> dying_;     // being destroyed now
-  std::deque<Cut> cuts_;             // closed epochs not yet done, oldest first
-  std::vector<Mark> spare_;          // events to use again
+  std::vector<CUcontext> dying_;  // being destroyed now
+  std::deque<Cut> cuts_;          // closed epochs not yet done, oldest first
+  std::vector<Mark> spare_;       // events to use again
 };
 
 }  // namespace flexlom::pool

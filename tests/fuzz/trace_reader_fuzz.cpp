@@ -1,0 +1,71 @@
+// Any bytes as a trace log: read to the end, counted, and reported in text and in valid JSON.
+#include <cstdint>
+#include <cstdlib>
+#include <string>
+#include <string_view>
+
+#include "interpose/tool/report_text.h"
+#include "interpose/trace/json_line.h"
+#include "interpose/trace/json_text.h"
+#include "interpose/trace/summary.h"
+
+namespace {
+
+using flexlom::trace::JsonLine;
+
+void require(bool holds) {
+  if (!holds) std::abort();
+}
+
+// What the scanner accepts, it must find again in what we write.
+void check_line(std::string_view line) {
+  JsonLine json;
+  if (!json.parse(line)) {
+    require(*json.error() != '\0');
+    return;
+  }
+  for (const char* name : {"kind", "t", "address", "devices", "call"}) {
+    json.number(name);
+    json.integer(name);
+    json.hex(name);
+    json.boolean(name);
+    for (std::string_view element : json.elements(name)) require(!element.empty());
+    if (auto text = json.text(name)) {
+      std::string again = R"({"a":)";
+      flexlom::trace::append_json(again, *text);
+      again += '}';
+      JsonLine second;
+      require(second.parse(again) && second.text("a").has_value());
+    }
+  }
+}
+
+}  // namespace
+
+extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
+  std::string_view rest(reinterpret_cast<const char*>(data), size);
+  flexlom::trace::Summary summary;
+  uint64_t number = 0;
+  while (!rest.empty()) {
+    std::string_view line = rest.substr(0, rest.find('\n'));
+    bool cut = line.size() == rest.size();
+    rest.remove_prefix(cut ? rest.size() : line.size() + 1);
+    check_line(line);
+    summary.add_line(++number, line, cut);
+  }
+  require(summary.records + summary.bad_line_count >= number - (summary.cut_short ? 1 : 0));
+  uint64_t spilled = 0, in_use = 0, live = 0;
+  for (const auto& [ordinal, device] : summary.devices) {
+    require(device.in_use.now_bytes <= device.in_use.most_bytes);
+    in_use += device.in_use.now_bytes;
+    spilled += device.spilled.now_bytes;
+  }
+  for (const auto& [address, allocation] : summary.live) live += allocation.given_bytes;
+  require(in_use == live && spilled <= in_use);
+
+  require(!flexlom::tool::report_text("fuzz", summary, 3).empty());
+  std::string report = flexlom::tool::report_json("fuzz", summary, 3);
+  JsonLine json;
+  require(json.parse(report) && json.number("live_bytes") == live);
+  return 0;
+}
