@@ -98,7 +98,8 @@ CUresult answer(void* data, CUpointer_attribute attribute_id, CUdeviceptr p,
 
 // What the driver says of a host frame that the program takes for a device frame of its own making,
 // made to say what it would of the latter.
-CUresult as_device_memory(void* data, CUpointer_attribute attribute_id, int device, CUresult r) {
+CUresult as_device_memory(void* data, CUpointer_attribute attribute_id, CUdeviceptr p, int device,
+                          CUresult r) {
   switch (attribute_id) {
     case CU_POINTER_ATTRIBUTE_MEMORY_TYPE:
       return give<unsigned int>(data, CU_MEMORYTYPE_DEVICE);
@@ -107,6 +108,8 @@ CUresult as_device_memory(void* data, CUpointer_attribute attribute_id, int devi
     case CU_POINTER_ATTRIBUTE_HOST_POINTER:
       give<void*>(data, nullptr);
       return CUDA_ERROR_INVALID_VALUE;
+    case CU_POINTER_ATTRIBUTE_P2P_TOKENS:
+      return give<CUDA_POINTER_ATTRIBUTE_P2P_TOKENS>(data, {p / pool::kGranule, 1});
     default:
       return r;
   }
@@ -195,7 +198,7 @@ CUresult cuPointerGetAttribute(void* data, CUpointer_attribute attribute_id, CUd
   if (data == nullptr || !ours(rt, p, &info, &live)) {
     const CUresult r = FORWARD(cuPointerGetAttribute, data, attribute_id, p);
     const int device = rt != nullptr && data != nullptr ? rt->program_frames.spilled_device(p) : -1;
-    return device >= 0 ? as_device_memory(data, attribute_id, device, r) : r;
+    return device >= 0 ? as_device_memory(data, attribute_id, p, device, r) : r;
   }
   return live ? answer(data, attribute_id, p, info, has_context(*rt)) : CUDA_ERROR_INVALID_VALUE;
 }
@@ -210,7 +213,7 @@ CUresult cuPointerGetAttributes(unsigned int count, CUpointer_attribute* attribu
     const int device =
         rt != nullptr && r == CUDA_SUCCESS ? rt->program_frames.spilled_device(p) : -1;
     for (unsigned int i = 0; device >= 0 && i < count; ++i)
-      as_device_memory(data[i], attributes[i], device, r);
+      as_device_memory(data[i], attributes[i], p, device, r);
     return r;
   }
   if (!live) {

@@ -76,9 +76,10 @@ CUresult ctx_create_v4(Call&, CUcontext* out, CUctxCreateParams*, unsigned flags
 }
 
 CUresult ctx_destroy(Call&, CUcontext handle) {
+  require(handle);
   Context& context = context_of(handle);
   require(!context.primary, CUDA_ERROR_INVALID_CONTEXT);
-  require(context.alive.exchange(false), CUDA_ERROR_CONTEXT_IS_DESTROYED);
+  require(context.alive.exchange(false), CUDA_ERROR_INVALID_CONTEXT);
   tear_down(context);
   if (!stack().empty() && stack().back() == &context) stack().pop_back();
   return CUDA_SUCCESS;

@@ -61,7 +61,8 @@ TEST_CASE("the stack of contexts belongs to the thread") {
   CHECK_OK(cuCtxGetId(b, &id_b));
   CHECK(id_a != id_b);
   CHECK_OK(cuCtxDestroy(b));
-  CHECK(cuCtxDestroy(b) == CUDA_ERROR_CONTEXT_IS_DESTROYED);
+  CHECK(cuCtxDestroy(b) == CUDA_ERROR_INVALID_CONTEXT);
+  CHECK(cuCtxDestroy(nullptr) == CUDA_ERROR_INVALID_VALUE);
   CHECK_OK(cuCtxDestroy(a));
   CHECK(cuCtxPopCurrent(&got) == CUDA_ERROR_INVALID_CONTEXT);
   CHECK(cuCtxSetCurrent(reinterpret_cast<CUcontext>(&got)) == CUDA_ERROR_INVALID_CONTEXT);

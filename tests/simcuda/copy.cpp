@@ -1,7 +1,8 @@
 // Copies. Every form becomes a 3D copy between two addresses, run on a stream thread.
+#include <algorithm>
 #include <cstring>
 
-#include "tests/simcuda/capture.hpp"
+#include "tests/simcuda/array.hpp"
 #include "tests/simcuda/copy.hpp"
 #include "tests/simcuda/memory.hpp"
 #include "tests/simcuda/raw_memory.hpp"
@@ -26,9 +27,17 @@ CUdeviceptr origin(CUmemorytype type, const void* host, CUdeviceptr device) {
     case CU_MEMORYTYPE_UNIFIED:
       return device;
     case CU_MEMORYTYPE_ARRAY:
-      fail(CUDA_ERROR_NOT_SUPPORTED);
+      break;
   }
   fail(CUDA_ERROR_INVALID_VALUE);
+}
+
+void check_inside(const Array& array, size_t x, size_t y, size_t z, const CUDA_MEMCPY3D& w) {
+  const size_t rows = std::max<size_t>(array.shape.Height, 1);
+  const size_t slices = std::max<size_t>(array.shape.Depth, 1);
+  require(x <= array.row_bytes && w.WidthInBytes <= array.row_bytes - x);
+  require(y <= rows && w.Height <= rows - y);
+  require(z <= slices && w.Depth <= slices - z);
 }
 
 CUDA_MEMCPY3D linear(CUdeviceptr to, Side to_side, CUdeviceptr from, Side from_side, size_t bytes) {
@@ -82,7 +91,6 @@ CUDA_MEMCPY3D from_peer(const CUDA_MEMCPY3D_PEER& p) {
 
 CUresult go(const Call& c, const CUDA_MEMCPY3D& what, CUstream handle, bool wait) {
   StreamRef stream = stream_of(c, handle);
-  if (wait) refuse_unsafe_in_capture();
   CUDA_MEMCPY3D w = checked_copy(what);
   if (!w.WidthInBytes || !w.Height || !w.Depth) return CUDA_SUCCESS;
   if (wait) {
@@ -177,6 +185,22 @@ CUresult batch(Call& c, CUdeviceptr* to, CUdeviceptr* from, size_t* bytes, size_
 CUDA_MEMCPY3D checked_copy(const CUDA_MEMCPY3D& what) {
   CUDA_MEMCPY3D w = what;
   if (!w.WidthInBytes || !w.Height || !w.Depth) return w;
+  if (w.srcMemoryType == CU_MEMORYTYPE_ARRAY) {
+    const Array array = array_of(w.srcArray);
+    check_inside(array, w.srcXInBytes, w.srcY, w.srcZ, w);
+    w.srcMemoryType = CU_MEMORYTYPE_DEVICE;
+    w.srcDevice = array.address;
+    w.srcPitch = array.row_bytes;
+    w.srcHeight = array.shape.Height;
+  }
+  if (w.dstMemoryType == CU_MEMORYTYPE_ARRAY) {
+    const Array array = array_of(w.dstArray);
+    check_inside(array, w.dstXInBytes, w.dstY, w.dstZ, w);
+    w.dstMemoryType = CU_MEMORYTYPE_DEVICE;
+    w.dstDevice = array.address;
+    w.dstPitch = array.row_bytes;
+    w.dstHeight = array.shape.Height;
+  }
   const bool flat = w.Height == 1 && w.Depth == 1;
   if (!w.srcPitch) w.srcPitch = w.srcXInBytes + w.WidthInBytes;
   if (!w.dstPitch) w.dstPitch = w.dstXInBytes + w.WidthInBytes;

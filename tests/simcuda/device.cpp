@@ -3,6 +3,7 @@
 #include <cstdio>
 #include <cstring>
 
+#include "tests/simcuda/capture.hpp"
 #include "tests/simcuda/context.hpp"
 
 namespace flexlom::sim {
@@ -130,6 +131,8 @@ constexpr Attribute fixed_attributes[] = {
     {CU_DEVICE_ATTRIBUTE_RESERVED_SHARED_MEMORY_PER_BLOCK, 1024},
     {CU_DEVICE_ATTRIBUTE_READ_ONLY_HOST_REGISTER_SUPPORTED, 1},
     {CU_DEVICE_ATTRIBUTE_UNIFIED_FUNCTION_POINTERS, 0},
+    {CU_DEVICE_ATTRIBUTE_GPU_DIRECT_RDMA_SUPPORTED, 1},
+    {CU_DEVICE_ATTRIBUTE_GPU_DIRECT_RDMA_WITH_CUDA_VMM_SUPPORTED, 1},
     {CU_DEVICE_ATTRIBUTE_NUMA_ID, -1},
     {CU_DEVICE_ATTRIBUTE_MEM_SYNC_DOMAIN_COUNT, 4},
 };
@@ -190,7 +193,7 @@ CUresult ctx_enable_peer_access(Call&, CUcontext handle, unsigned flags) {
   require(!flags);
   Context& mine = current_context();
   Context& peer = context_of(handle);
-  require(peer.device != mine.device, CUDA_ERROR_INVALID_DEVICE);
+  require(peer.device != mine.device, CUDA_ERROR_PEER_ACCESS_UNSUPPORTED);
   std::lock_guard guard(state().context_lock);
   require(mine.peers.insert(&peer).second, CUDA_ERROR_PEER_ACCESS_ALREADY_ENABLED);
   return CUDA_SUCCESS;
@@ -221,6 +224,7 @@ CUresult ctx_get_limit(Call&, size_t* out, CUlimit limit) {
 CUresult ctx_set_limit(Call&, CUlimit limit, size_t value) {
   require(limit >= 0 && limit < CU_LIMIT_MAX);
   Context& context = current_context();
+  refuse_unsafe_in_capture();
   std::lock_guard guard(state().context_lock);
   context.limits[limit] = value;
   return CUDA_SUCCESS;

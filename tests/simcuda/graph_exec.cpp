@@ -221,8 +221,9 @@ CUresult graph_mem_trim(Call&, CUdevice dev) {
   device_at(dev);
   return CUDA_SUCCESS;
 }
-CUresult get_graph_mem_attribute(Call&, CUdevice dev, CUgraphMem_attribute, void* out) {
-  require(out);
+CUresult get_graph_mem_attribute(Call&, CUdevice dev, CUgraphMem_attribute attribute, void* out) {
+  require(out && attribute >= CU_GRAPH_MEM_ATTR_USED_MEM_CURRENT &&
+          attribute <= CU_GRAPH_MEM_ATTR_RESERVED_MEM_HIGH);
   device_at(dev);
   *static_cast<cuuint64_t*>(out) = 0;
   return CUDA_SUCCESS;

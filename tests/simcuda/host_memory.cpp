@@ -4,6 +4,7 @@
 #include "tests/simcuda/capture.hpp"
 #include "tests/simcuda/memory.hpp"
 #include "tests/simcuda/pool.hpp"
+#include "tests/simcuda/vmm.hpp"
 
 namespace flexlom::sim {
 
@@ -19,10 +20,14 @@ constexpr unsigned kAllocFlags =
 constexpr unsigned kRegisterFlags = CU_MEMHOSTREGISTER_PORTABLE | CU_MEMHOSTREGISTER_DEVICEMAP |
                                     CU_MEMHOSTREGISTER_IOMEMORY | CU_MEMHOSTREGISTER_READ_ONLY;
 
+bool is_host(const Allocation& a) { return a.kind == Kind::pinned || a.kind == Kind::registered; }
+
 CUresult pin(void** out, size_t bytes, unsigned flags) {
-  require(out && bytes && (flags & ~kAllocFlags) == 0);
+  require(out && (flags & ~kAllocFlags) == 0);
   Context& context = current_context();
   refuse_unsafe_in_capture();
+  *out = nullptr;
+  if (!bytes) return CUDA_SUCCESS;
   require(bytes <= size_t{1} << 46, CUDA_ERROR_OUT_OF_MEMORY);
   const size_t rounded = (bytes + 4095) / 4096 * 4096;
   std::lock_guard guard(state().memory_lock);
@@ -40,7 +45,7 @@ CUresult pin(void** out, size_t bytes, unsigned flags) {
   a.device = context.device;
   a.context = &context;
   a.id = state().next_id++;
-  a.host_flags = flags;
+  a.sync_memops = false;
   allocations().emplace(a.address, std::move(a));
   *out = memory;
   return CUDA_SUCCESS;
@@ -76,12 +81,14 @@ CUresult mem_free_host(Call&, void* memory) {
 CUresult mem_host_register(Call&, void* memory, size_t bytes, unsigned flags) {
   require(memory && bytes && (flags & ~kRegisterFlags) == 0);
   Context& context = current_context();
+  refuse_unsafe_in_capture();
   const auto address = reinterpret_cast<CUdeviceptr>(memory);
   std::lock_guard guard(state().memory_lock);
+  const Allocation* there = allocation_at(address);
+  require(!mapping_at(address) && (!there || is_host(*there)));
   auto next = allocations().lower_bound(address);
-  require(
-      !allocation_at(address) && (next == allocations().end() || next->first >= address + bytes),
-      CUDA_ERROR_HOST_MEMORY_ALREADY_REGISTERED);
+  require(!there && (next == allocations().end() || next->first >= address + bytes),
+          CUDA_ERROR_HOST_MEMORY_ALREADY_REGISTERED);
   Allocation a;
   a.address = address;
   a.bytes = a.reserved = bytes;
@@ -89,7 +96,7 @@ CUresult mem_host_register(Call&, void* memory, size_t bytes, unsigned flags) {
   a.device = context.device;
   a.context = &context;
   a.id = state().next_id++;
-  a.host_flags = flags;
+  a.sync_memops = false;
   allocations().emplace(address, std::move(a));
   return CUDA_SUCCESS;
 }
@@ -99,9 +106,11 @@ CUresult mem_host_unregister(Call&, void* memory) {
   require(memory);
   drain(context);
   std::lock_guard guard(state().memory_lock);
-  Allocation* a = allocation_at(reinterpret_cast<CUdeviceptr>(memory));
-  require(a && a->kind == Kind::registered && a->address == reinterpret_cast<CUdeviceptr>(memory),
-          CUDA_ERROR_HOST_MEMORY_NOT_REGISTERED);
+  const auto address = reinterpret_cast<CUdeviceptr>(memory);
+  Allocation* a = allocation_at(address);
+  require(a || mapping_at(address), CUDA_ERROR_HOST_MEMORY_NOT_REGISTERED);
+  require(!a || a->kind != Kind::pinned, CUDA_ERROR_HOST_MEMORY_NOT_REGISTERED);
+  require(a && a->kind == Kind::registered && a->address == address);
   remove(*a);
   return CUDA_SUCCESS;
 }
@@ -110,9 +119,14 @@ CUresult mem_host_get_device_pointer(Call&, CUdeviceptr* out, void* memory, unsi
   require(out && memory && !flags);
   current_context();
   std::lock_guard guard(state().memory_lock);
-  const Allocation* a = allocation_at(reinterpret_cast<CUdeviceptr>(memory));
-  require(a && (a->kind == Kind::pinned || a->kind == Kind::registered));
-  *out = reinterpret_cast<CUdeviceptr>(memory);
+  const auto address = reinterpret_cast<CUdeviceptr>(memory);
+  if (const Mapping* m = mapping_at(address)) {  // any address in it gives its first
+    *out = m->address;
+    return CUDA_SUCCESS;
+  }
+  const Allocation* a = allocation_at(address);
+  require(a && is_host(*a));
+  *out = address;
   return CUDA_SUCCESS;
 }
 
@@ -120,9 +134,14 @@ CUresult mem_host_get_flags(Call&, unsigned* out, void* memory) {
   require(out && memory);
   current_context();
   std::lock_guard guard(state().memory_lock);
-  const Allocation* a = allocation_at(reinterpret_cast<CUdeviceptr>(memory));
-  require(a && (a->kind == Kind::pinned || a->kind == Kind::registered));
-  *out = a->host_flags;
+  const auto address = reinterpret_cast<CUdeviceptr>(memory);
+  if (mapping_at(address)) {
+    *out = CU_MEMHOSTALLOC_PORTABLE | CU_MEMHOSTALLOC_DEVICEMAP;
+    return CUDA_SUCCESS;
+  }
+  const Allocation* a = allocation_at(address);
+  require(a && (is_host(*a) || a->kind == Kind::managed));
+  *out = CU_MEMHOSTALLOC_DEVICEMAP;  // whatever was asked for: unified addressing implies it
   return CUDA_SUCCESS;
 }
 

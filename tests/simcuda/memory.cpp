@@ -1,5 +1,7 @@
 #include "tests/simcuda/memory.hpp"
 
+#include <unistd.h>
+
 #include <algorithm>
 
 #include "tests/simcuda/address_space.hpp"
@@ -54,6 +56,7 @@ CUdeviceptr take_small(Allocation& allocation, Place& place) {
   chunk->pool = allocation.pool;
   allocation.chunk = chunk.get();
   const uint64_t offset = chunk->free.take(allocation.reserved, kAlignment);
+  if (allocation.pool) allocation.pool->reserve(kGranularity);
   chunks().push_back(std::move(chunk));
   return allocation.chunk->address + offset;
 }
@@ -63,6 +66,7 @@ void give_small(Allocation& allocation) {
   chunk->free.give(allocation.address - chunk->address, allocation.reserved);
   if (!chunk->free.whole(kGranularity)) return;
   release_range(chunk->address, kGranularity);
+  if (chunk->pool) chunk->pool->unreserve(kGranularity);
   std::erase_if(chunks(), [&](const auto& other) { return other.get() == chunk; });
 }
 
@@ -101,15 +105,20 @@ CUdeviceptr allocate(Context& context, size_t bytes, Kind kind, Pool* pool) {
     Mapped m = map_new(place, a.reserved);
     a.address = m.address;
     a.frame = std::move(m.frame);
+    if (pool) pool->reserve(a.reserved);
   }
   const CUdeviceptr address = a.address;
-  if (pool) pool->add(a.reserved);
+  if (pool) pool->use(bytes);
   allocations().emplace(address, std::move(a));
   return address;
 }
 
 void remove(Allocation& allocation) {
-  if (allocation.pool) allocation.pool->subtract(allocation.reserved);
+  if (allocation.ipc_ticket >= 0) close(allocation.ipc_ticket);
+  if (allocation.pool) {
+    allocation.pool->unuse(allocation.bytes);
+    if (!allocation.chunk) allocation.pool->unreserve(allocation.reserved);
+  }
   if (allocation.kind == Kind::pinned) {
     free_pinned(allocation);
   } else if (allocation.chunk) {
@@ -151,11 +160,13 @@ void check_range(CUdeviceptr address, size_t bytes, bool device_only) {
 
 namespace {
 
+// A failure leaves a null behind, as the real driver does.
 CUresult mem_alloc(Call&, CUdeviceptr* out, size_t bytes) {
-  require(out);
   Context& context = current_context();
-  require(bytes > 0);
+  require(out);
+  *out = 0;
   refuse_unsafe_in_capture();
+  require(bytes > 0);
   cost_us(bytes <= (1u << 20) ? 1.4 : 38 + static_cast<double>(bytes >> 20) * 0.05);
   *out = allocate(context, bytes, Kind::device, nullptr);
   return CUDA_SUCCESS;
@@ -163,12 +174,13 @@ CUresult mem_alloc(Call&, CUdeviceptr* out, size_t bytes) {
 
 CUresult mem_alloc_pitch(Call&, CUdeviceptr* out, size_t* pitch, size_t width, size_t height,
                          unsigned element_bytes) {
-  require(out && pitch && width && height);
-  require(element_bytes == 4 || element_bytes == 8 || element_bytes == 16);
   Context& context = current_context();
+  require(out && pitch);
+  *out = 0;
   refuse_unsafe_in_capture();
-  require(width <= kMaxReservation && height <= kMaxReservation / round_up(width, kAlignment),
-          CUDA_ERROR_OUT_OF_MEMORY);
+  require(width && height);
+  require(element_bytes == 4 || element_bytes == 8 || element_bytes == 16);
+  require(width <= SIZE_MAX - kAlignment && height <= SIZE_MAX / round_up(width, kAlignment));
   const size_t row = round_up(width, kAlignment);
   *out = allocate(context, row * height, Kind::device, nullptr);
   *pitch = row;
@@ -188,17 +200,19 @@ bool freeable(const Allocation* a, CUdeviceptr address) {
          (a->kind == Kind::device || a->kind == Kind::managed);
 }
 
-// Waits for all running work of the context that owns the memory, as the real driver does.
+// Waits for all running work of the context that owns the memory, as the real driver does. The
+// calling thread may be without a context, but not in one that is gone.
 CUresult mem_free(Call&, CUdeviceptr address) {
-  current_context();
-  if (!address) return CUDA_SUCCESS;
+  Context* current = current_context_or_null();
+  if (current) current = &current_context();
   refuse_unsafe_in_capture();
+  if (!address) return CUDA_SUCCESS;
   Context* owner;
   {
     std::lock_guard guard(state().memory_lock);
     const Allocation* a = allocation_at(address);
     require(freeable(a, address));
-    owner = a->context ? a->context : &current_context();
+    owner = a->context ? a->context : current ? current : device_at(a->device).primary;
   }
   drain(*owner);
   std::lock_guard guard(state().memory_lock);

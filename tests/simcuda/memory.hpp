@@ -37,12 +37,12 @@ struct Allocation {
   std::shared_ptr<Frame> frame;  // null when inside a chunk of small allocations
   Chunk* chunk = nullptr;
   uint64_t id = 0;
-  unsigned host_flags = 0;
-  bool sync_memops = false;
+  bool sync_memops = true;
   bool freeing = false;      // cuMemFreeAsync was called, the stream has not got there yet
   bool graph_owned = false;  // by an allocation node: goes with the last graph that has it
   bool graph_live = false;   // the graph was launched and the memory is not freed yet
   bool graph_left = false;   // the graph went while it was live: the program frees it
+  int ipc_ticket = -1;       // exported: an fd that lives as long as the allocation
   unsigned opens = 0;        // imported: cuIpcOpenMemHandle calls not yet closed
   size_t import_offset = 0;  // imported: where it lies in the frame, which is mapped whole
   std::string import_key;    // imported: what was opened
@@ -60,6 +60,7 @@ struct Mapping {
   uint64_t id = 0;
   std::vector<CUmemAccess_flags> device_access;  // one for each device
   CUmemAccess_flags host_access = CU_MEM_ACCESS_FLAGS_PROT_NONE;
+  bool sync_memops = true;  // until someone tries to set it
 };
 
 // The allocation or mapping that an address lies in; null when there is none. memory_lock held.

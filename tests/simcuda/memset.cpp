@@ -1,4 +1,3 @@
-#include "tests/simcuda/capture.hpp"
 #include "tests/simcuda/copy.hpp"
 #include "tests/simcuda/memory.hpp"
 #include "tests/simcuda/raw_memory.hpp"
@@ -47,9 +46,8 @@ CUDA_MEMSET_NODE_PARAMS make(CUdeviceptr to, size_t pitch, unsigned value, unsig
 }
 
 // A synchronous memset does not wait either: for device memory the real one returns early too.
-CUresult go(const Call& c, const CUDA_MEMSET_NODE_PARAMS& what, CUstream handle, bool async) {
+CUresult go(const Call& c, const CUDA_MEMSET_NODE_PARAMS& what, CUstream handle) {
   StreamRef stream = stream_of(c, handle);
-  if (!async) refuse_unsafe_in_capture();
   check_memset(what);
   if (what.width && what.height) submit(*stream, MemsetTask{what});
   return CUDA_SUCCESS;
@@ -57,20 +55,20 @@ CUresult go(const Call& c, const CUDA_MEMSET_NODE_PARAMS& what, CUstream handle,
 
 template <unsigned element_bytes, class Value>
 CUresult set(Call& c, CUdeviceptr to, Value value, size_t count) {
-  return go(c, make(to, 0, value, element_bytes, count, 1), nullptr, false);
+  return go(c, make(to, 0, value, element_bytes, count, 1), nullptr);
 }
 template <unsigned element_bytes, class Value>
 CUresult set_async(Call& c, CUdeviceptr to, Value value, size_t count, CUstream s) {
-  return go(c, make(to, 0, value, element_bytes, count, 1), s, true);
+  return go(c, make(to, 0, value, element_bytes, count, 1), s);
 }
 template <unsigned element_bytes, class Value>
 CUresult set_2d(Call& c, CUdeviceptr to, size_t pitch, Value value, size_t width, size_t height) {
-  return go(c, make(to, pitch, value, element_bytes, width, height), nullptr, false);
+  return go(c, make(to, pitch, value, element_bytes, width, height), nullptr);
 }
 template <unsigned element_bytes, class Value>
 CUresult set_2d_async(Call& c, CUdeviceptr to, size_t pitch, Value value, size_t width,
                       size_t height, CUstream s) {
-  return go(c, make(to, pitch, value, element_bytes, width, height), s, true);
+  return go(c, make(to, pitch, value, element_bytes, width, height), s);
 }
 
 constexpr auto set8 = set<1, unsigned char>;

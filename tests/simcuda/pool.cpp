@@ -2,6 +2,7 @@
 
 #include <unordered_set>
 
+#include "tests/simcuda/capture.hpp"
 #include "tests/simcuda/graph.hpp"
 #include "tests/simcuda/stream.hpp"
 
@@ -14,22 +15,14 @@ std::unordered_set<Pool*>& live_pools() {  // guarded by memory_lock
   return *all;
 }
 
-Pool* new_pool(int device, const CUmemPoolProps& properties) {
-  auto* pool = new Pool;
-  pool->device = device;
-  pool->properties = properties;
-  pool->device_access.resize(static_cast<size_t>(options().devices));
-  pool->device_access[static_cast<size_t>(device)] = CU_MEM_ACCESS_FLAGS_PROT_READWRITE;
-  std::lock_guard guard(state().memory_lock);
-  live_pools().insert(pool);
-  return pool;
-}
+constexpr unsigned kPoolHandleTypes = CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR |
+                                      CU_MEM_HANDLE_TYPE_WIN32 | CU_MEM_HANDLE_TYPE_WIN32_KMT |
+                                      CU_MEM_HANDLE_TYPE_FABRIC;
 
-// memory_lock held.
-Pool& pool_of(CUmemoryPool handle) {
-  auto* pool = reinterpret_cast<Pool*>(handle);
-  require(live_pools().contains(pool) && !pool->destroyed);
-  return *pool;
+// Most pool calls know a device only as one of their values.
+Device& valid_device(CUdevice ordinal) {
+  require(ordinal >= 0 && ordinal < options().devices);
+  return device_at(ordinal);
 }
 
 // Memory that waits in a stream to be freed is worth waiting for.
@@ -48,8 +41,14 @@ bool is_capturing(Stream& stream) {
   return stream.capture != nullptr;
 }
 
+// Nothing asked for is a success, with a null. On a stream beside a capture all of this is one of
+// the unsafe calls.
 CUresult alloc_from(CUdeviceptr* out, size_t bytes, Pool* pool, Stream& stream) {
-  if (is_capturing(stream)) {
+  const bool capturing = is_capturing(stream);
+  if (!capturing) refuse_unsafe_in_capture();
+  *out = 0;
+  if (!bytes) return CUDA_SUCCESS;
+  if (capturing) {
     AllocTask task = make_alloc_task(*stream.context, bytes);
     *out = task.what.dptr;
     submit(stream, std::move(task));
@@ -61,7 +60,7 @@ CUresult alloc_from(CUdeviceptr* out, size_t bytes, Pool* pool, Stream& stream) 
 }
 
 CUresult mem_alloc_async(Call& c, CUdeviceptr* out, size_t bytes, CUstream handle) {
-  require(out && bytes);
+  require(out);
   StreamRef stream = stream_of(c, handle);
   Pool* pool;
   {
@@ -72,12 +71,13 @@ CUresult mem_alloc_async(Call& c, CUdeviceptr* out, size_t bytes, CUstream handl
 }
 CUresult mem_alloc_from_pool_async(Call& c, CUdeviceptr* out, size_t bytes, CUmemoryPool handle,
                                    CUstream stream_handle) {
-  require(out && bytes);
+  require(out);
   StreamRef stream = stream_of(c, stream_handle);
   Pool* pool;
   {
     std::lock_guard guard(state().memory_lock);
     pool = &pool_of(handle);
+    require(!pool->imported);
   }
   return alloc_from(out, bytes, pool, *stream);
 }
@@ -85,11 +85,14 @@ CUresult mem_free_async(Call& c, CUdeviceptr address, CUstream handle) {
   StreamRef stream = stream_of(c, handle);
   if (!address) return CUDA_SUCCESS;
   const bool capturing = is_capturing(*stream);
+  if (!capturing) refuse_unsafe_in_capture();
   {
     std::lock_guard guard(state().memory_lock);
     Allocation* a = allocation_at(address);
     require(a && a->address == address && !a->freeing);
-    require(a->pool || a->graph_owned || a->graph_left);
+    require(a->kind != Kind::managed, CUDA_ERROR_NOT_SUPPORTED);
+    // What cuMemAlloc gave is taken as well; the real driver crashes at a cuMemFree after that.
+    require(a->kind == Kind::device);
     // In a capture only memory of the graph can be freed.
     require(!capturing || a->graph_owned);
     if (a->graph_owned && !capturing) {
@@ -112,7 +115,8 @@ CUresult mem_free_async(Call& c, CUdeviceptr address, CUstream handle) {
 CUresult pool_create(Call&, CUmemoryPool* out, const CUmemPoolProps* properties) {
   require(out && properties && properties->allocType == CU_MEM_ALLOCATION_TYPE_PINNED);
   require(properties->location.type == CU_MEM_LOCATION_TYPE_DEVICE, CUDA_ERROR_NOT_SUPPORTED);
-  *out = handle_of(new_pool(device_at(properties->location.id).ordinal, *properties));
+  require((static_cast<unsigned>(properties->handleTypes) & ~kPoolHandleTypes) == 0);
+  *out = handle_of(new_pool(valid_device(properties->location.id).ordinal, *properties));
   return CUDA_SUCCESS;
 }
 CUresult pool_destroy(Call&, CUmemoryPool handle) {
@@ -125,6 +129,7 @@ CUresult pool_destroy(Call&, CUmemoryPool handle) {
   return CUDA_SUCCESS;
 }
 CUresult pool_trim_to(Call&, CUmemoryPool handle, size_t) {
+  refuse_unsafe_in_capture();
   std::lock_guard guard(state().memory_lock);
   pool_of(handle);
   return CUDA_SUCCESS;
@@ -137,18 +142,21 @@ CUresult pool_set_attribute(Call&, CUmemoryPool handle, CUmemPool_attribute attr
   Pool& pool = pool_of(handle);
   switch (attribute) {
     case CU_MEMPOOL_ATTR_REUSE_FOLLOW_EVENT_DEPENDENCIES:
-      pool.reuse_event = *static_cast<int*>(value);
+      pool.reuse_event = *static_cast<int*>(value) != 0;
       return CUDA_SUCCESS;
     case CU_MEMPOOL_ATTR_REUSE_ALLOW_OPPORTUNISTIC:
-      pool.reuse_opportunistic = *static_cast<int*>(value);
+      pool.reuse_opportunistic = *static_cast<int*>(value) != 0;
       return CUDA_SUCCESS;
     case CU_MEMPOOL_ATTR_REUSE_ALLOW_INTERNAL_DEPENDENCIES:
-      pool.reuse_internal = *static_cast<int*>(value);
+      pool.reuse_internal = *static_cast<int*>(value) != 0;
       return CUDA_SUCCESS;
     case CU_MEMPOOL_ATTR_RELEASE_THRESHOLD:
       pool.release_threshold = *static_cast<cuuint64_t*>(value);
       return CUDA_SUCCESS;
     case CU_MEMPOOL_ATTR_RESERVED_MEM_HIGH:
+      require(*static_cast<cuuint64_t*>(value) == 0);
+      pool.reserved_high = pool.reserved_bytes;
+      return CUDA_SUCCESS;
     case CU_MEMPOOL_ATTR_USED_MEM_HIGH:
       require(*static_cast<cuuint64_t*>(value) == 0);
       pool.used_high = pool.used_bytes;
@@ -176,10 +184,14 @@ CUresult pool_get_attribute(Call&, CUmemoryPool handle, CUmemPool_attribute attr
       *static_cast<cuuint64_t*>(value) = pool.release_threshold;
       return CUDA_SUCCESS;
     case CU_MEMPOOL_ATTR_RESERVED_MEM_CURRENT:
+      *static_cast<cuuint64_t*>(value) = pool.reserved_bytes;
+      return CUDA_SUCCESS;
+    case CU_MEMPOOL_ATTR_RESERVED_MEM_HIGH:
+      *static_cast<cuuint64_t*>(value) = pool.reserved_high;
+      return CUDA_SUCCESS;
     case CU_MEMPOOL_ATTR_USED_MEM_CURRENT:
       *static_cast<cuuint64_t*>(value) = pool.used_bytes;
       return CUDA_SUCCESS;
-    case CU_MEMPOOL_ATTR_RESERVED_MEM_HIGH:
     case CU_MEMPOOL_ATTR_USED_MEM_HIGH:
       *static_cast<cuuint64_t*>(value) = pool.used_high;
       return CUDA_SUCCESS;
@@ -189,23 +201,31 @@ CUresult pool_get_attribute(Call&, CUmemoryPool handle, CUmemPool_attribute attr
 }
 
 CUresult pool_set_access(Call&, CUmemoryPool handle, const CUmemAccessDesc* map, size_t count) {
-  require(map || !count);
+  require(map && count);
   std::lock_guard guard(state().memory_lock);
   Pool& pool = pool_of(handle);
   for (size_t i = 0; i < count; ++i) {
-    require(map[i].location.type == CU_MEM_LOCATION_TYPE_DEVICE);
+    require(map[i].location.type == CU_MEM_LOCATION_TYPE_DEVICE, CUDA_ERROR_NOT_SUPPORTED);
     const int device = device_at(map[i].location.id).ordinal;
-    require(device != pool.device || map[i].flags == CU_MEM_ACCESS_FLAGS_PROT_READWRITE);
+    require(map[i].flags != CU_MEM_ACCESS_FLAGS_PROT_READ, CUDA_ERROR_NOT_SUPPORTED);
+    require(device != pool.device || map[i].flags != CU_MEM_ACCESS_FLAGS_PROT_NONE,
+            CUDA_ERROR_INVALID_DEVICE);
     pool.device_access[static_cast<size_t>(device)] = map[i].flags;
   }
   return CUDA_SUCCESS;
 }
 CUresult pool_get_access(Call&, CUmemAccess_flags* out, CUmemoryPool handle,
                          CUmemLocation* location) {
-  require(out && location && location->type == CU_MEM_LOCATION_TYPE_DEVICE);
+  require(out && location);
   std::lock_guard guard(state().memory_lock);
   const Pool& pool = pool_of(handle);
-  *out = pool.device_access[static_cast<size_t>(device_at(location->id).ordinal)];
+  if (location->type == CU_MEM_LOCATION_TYPE_DEVICE) {
+    *out = pool.device_access[static_cast<size_t>(valid_device(location->id).ordinal)];
+  } else {
+    require(location->type == CU_MEM_LOCATION_TYPE_HOST ||
+            location->type == CU_MEM_LOCATION_TYPE_HOST_NUMA);
+    *out = CU_MEM_ACCESS_FLAGS_PROT_NONE;
+  }
   return CUDA_SUCCESS;
 }
 
@@ -217,18 +237,52 @@ CUresult device_get_default_pool(Call&, CUmemoryPool* out, CUdevice dev) {
 CUresult device_get_pool(Call&, CUmemoryPool* out, CUdevice dev) {
   require(out);
   std::lock_guard guard(state().memory_lock);
-  *out = handle_of(device_at(dev).current_pool);
+  *out = handle_of(valid_device(dev).current_pool);
   return CUDA_SUCCESS;
+}
+CUresult get_default_pool(Call& c, CUmemoryPool* out, CUmemLocation* location,
+                          CUmemAllocationType type) {
+  require(out && location && location->type == CU_MEM_LOCATION_TYPE_DEVICE &&
+          type == CU_MEM_ALLOCATION_TYPE_PINNED);
+  return device_get_default_pool(c, out, location->id);
+}
+CUresult get_pool(Call& c, CUmemoryPool* out, CUmemLocation* location, CUmemAllocationType type) {
+  require(out && location && location->type == CU_MEM_LOCATION_TYPE_DEVICE &&
+          type == CU_MEM_ALLOCATION_TYPE_PINNED);
+  return device_get_pool(c, out, location->id);
 }
 CUresult device_set_pool(Call&, CUdevice dev, CUmemoryPool handle) {
   std::lock_guard guard(state().memory_lock);
   Pool& pool = pool_of(handle);
-  require(pool.device == device_at(dev).ordinal);
+  require(pool.device == valid_device(dev).ordinal);
   device_at(dev).current_pool = &pool;
   return CUDA_SUCCESS;
 }
+CUresult set_pool(Call& c, CUmemLocation* location, CUmemAllocationType type, CUmemoryPool handle) {
+  require(location && location->type == CU_MEM_LOCATION_TYPE_DEVICE &&
+          type == CU_MEM_ALLOCATION_TYPE_PINNED);
+  return device_set_pool(c, location->id, handle);
+}
 
 }  // namespace
+
+Pool* new_pool(int device, const CUmemPoolProps& properties) {
+  auto* pool = new Pool;
+  pool->device = device;
+  pool->properties = properties;
+  pool->device_access.resize(static_cast<size_t>(options().devices));
+  pool->device_access[static_cast<size_t>(device)] = CU_MEM_ACCESS_FLAGS_PROT_READWRITE;
+  std::lock_guard guard(state().memory_lock);
+  live_pools().insert(pool);
+  return pool;
+}
+
+// memory_lock held.
+Pool& pool_of(CUmemoryPool handle) {
+  auto* pool = reinterpret_cast<Pool*>(handle);
+  require(live_pools().contains(pool) && !pool->destroyed);
+  return *pool;
+}
 
 Pool* new_default_pool(int device) {
   CUmemPoolProps properties{};
@@ -307,3 +361,6 @@ SIM_EXPORT(cuMemPoolGetAccess, pool_get_access);
 SIM_EXPORT(cuDeviceGetDefaultMemPool, device_get_default_pool);
 SIM_EXPORT(cuDeviceGetMemPool, device_get_pool);
 SIM_EXPORT(cuDeviceSetMemPool, device_set_pool);
+SIM_EXPORT(cuMemGetDefaultMemPool, get_default_pool);
+SIM_EXPORT(cuMemGetMemPool, get_pool);
+SIM_EXPORT(cuMemSetMemPool, set_pool);

@@ -16,20 +16,29 @@ struct Pool {
   CUmemPoolProps properties{};
   int device = 0;
   bool is_default = false;
+  bool imported = false;  // from another process: frees what was imported, allocates nothing
   uint64_t release_threshold = 0;
   int reuse_event = 1, reuse_opportunistic = 1, reuse_internal = 1;
-  uint64_t used_bytes = 0, used_high = 0;
+  uint64_t used_bytes = 0, used_high = 0;          // as asked for, to the byte
+  uint64_t reserved_bytes = 0, reserved_high = 0;  // whole granules
   std::vector<CUmemAccess_flags> device_access;
   bool destroyed = false;  // freed with its last allocation
 
-  void add(size_t bytes) {
+  void use(size_t bytes) {
     used_bytes += bytes;
     used_high = std::max(used_high, used_bytes);
   }
-  void subtract(size_t bytes) { used_bytes -= bytes; }
+  void unuse(size_t bytes) { used_bytes -= bytes; }
+  void reserve(size_t bytes) {
+    reserved_bytes += bytes;
+    reserved_high = std::max(reserved_high, reserved_bytes);
+  }
+  void unreserve(size_t bytes) { reserved_bytes -= bytes; }
 };
 
 Pool* new_default_pool(int device);
+Pool* new_pool(int device, const CUmemPoolProps& properties);
+Pool& pool_of(CUmemoryPool handle);  // throws INVALID_VALUE; memory_lock held
 inline CUmemoryPool handle_of(Pool* pool) { return reinterpret_cast<CUmemoryPool>(pool); }
 
 // Memory for an allocation node of a graph. Throws OUT_OF_MEMORY.

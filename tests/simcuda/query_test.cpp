@@ -74,7 +74,12 @@ TEST_CASE("what a mapped page and an empty reservation say") {
   CHECK(ask<int>(CU_POINTER_ATTRIBUTE_IS_LEGACY_CUDA_IPC_CAPABLE, range) == 0);
   CHECK(ask<int>(CU_POINTER_ATTRIBUTE_ACCESS_FLAGS, range) == 3);
   CHECK(ask<CUdeviceptr>(CU_POINTER_ATTRIBUTE_MAPPING_BASE_ADDR, range + 99) == range);
-  CHECK(ask<int>(CU_POINTER_ATTRIBUTE_MAPPED, range + kPage) == 0);
+  int mapped = 7;
+  CHECK(cuPointerGetAttribute(&mapped, CU_POINTER_ATTRIBUTE_MAPPED, range + kPage) ==
+        CUDA_ERROR_INVALID_VALUE);
+  CHECK(mapped == 7);
+  CHECK(ask<size_t>(CU_POINTER_ATTRIBUTE_RANGE_SIZE, range) == 2 * kPage);
+  CHECK(ask<size_t>(CU_POINTER_ATTRIBUTE_MAPPING_SIZE, range) == kPage);
   int one = 1;
   CHECK(cuPointerSetAttribute(&one, CU_POINTER_ATTRIBUTE_SYNC_MEMOPS, range) ==
         CUDA_ERROR_NOT_SUPPORTED);

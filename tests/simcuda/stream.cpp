@@ -170,6 +170,7 @@ void submit_and_wait(Stream& stream, Task task) {
   {
     std::lock_guard guard(state().submit_lock);
     refuse_if_capturing(stream);
+    record_in_capture(stream, task);  // throws when the NULL stream would wait for a capture
     completion = enqueue(stream, [task = std::move(task)] { run(task); }, {});
   }
   completion->wait();

@@ -233,6 +233,10 @@ CUresult mem_get_access(Call&, unsigned long long* out, const CUmemLocation* loc
   require(out && location);
   std::lock_guard guard(state().memory_lock);
   const Mapping* mapping = mapping_at(address);
+  if (!mapping && allocation_at(address)) {  // no rights are kept for what was not mapped by hand
+    *out = CU_MEM_ACCESS_FLAGS_PROT_NONE;
+    return CUDA_SUCCESS;
+  }
   require(mapping != nullptr);
   if (location->type == CU_MEM_LOCATION_TYPE_DEVICE) {
     device_at(location->id);
