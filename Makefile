@@ -32,7 +32,7 @@ endif
 OPT_release := -O2 -DNDEBUG
 OPT_debug   := -O1 -g -DFLEXLOM_CHECK
 OPT_asan    := -O1 -g -DFLEXLOM_CHECK -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer
-OPT_tsan    := -O1 -g -DFLEXLOM_CHECK -fsanitize=thread -fno-omit-frame-pointer
+OPT_tsan    := -O1 -g -DFLEXLOM_CHECK -Wno-tsan -fsanitize=thread -fno-omit-frame-pointer
 ifeq ($(OPT_$(MODE)),)
   $(error MODE=$(MODE) is not one of release, debug, asan, tsan)
 endif
