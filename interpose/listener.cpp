@@ -45,6 +45,15 @@ trace::Event event_of(const char* call, const AllocationInfo& a, uint64_t stream
   return e;
 }
 
+trace::Event event_of(int device, CUdeviceptr address, size_t bytes, pool::Where where) {
+  trace::Event e;
+  e.device = device;
+  e.address = address;
+  e.given_bytes = bytes;
+  e.note = where == pool::Where::device ? "device" : "host";
+  return e;
+}
+
 }  // namespace
 
 Listener::Listener(const Options& options) : quiet_(options.quiet) {
@@ -91,23 +100,11 @@ void Listener::spilled(int device, CUdeviceptr address, size_t bytes) noexcept {
 }
 
 void Listener::mapped(int device, CUdeviceptr address, size_t bytes, pool::Where where) noexcept {
-  if (writer_ == nullptr) return;
-  trace::Event e;
-  e.device = device;
-  e.address = address;
-  e.given_bytes = bytes;
-  e.note = where == pool::Where::device ? "device" : "host";
-  writer_->map(e);
+  if (writer_ != nullptr) writer_->map(event_of(device, address, bytes, where));
 }
 
 void Listener::unmapped(int device, CUdeviceptr address, size_t bytes, pool::Where where) noexcept {
-  if (writer_ == nullptr) return;
-  trace::Event e;
-  e.device = device;
-  e.address = address;
-  e.given_bytes = bytes;
-  e.note = where == pool::Where::device ? "device" : "host";
-  writer_->unmap(e);
+  if (writer_ != nullptr) writer_->unmap(event_of(device, address, bytes, where));
 }
 
 void Listener::out_of_memory(const pool::OutOfMemory& oom) noexcept {
