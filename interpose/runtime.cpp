@@ -65,7 +65,7 @@ std::atomic<bool> passing_through{false};
 
 }  // namespace
 
-Runtime::Runtime(Options given, bool)
+Runtime::Runtime(Options given)
     : options(std::move(given)),
       listener(options),
       pool(driver, doors::work_submitted, &listener, pool_config(options)) {
@@ -242,7 +242,7 @@ Runtime* make_runtime() {
   std::vector<OptionError> errors;
   Options options = parse_options(&safe_getenv, &errors);
   const bool stop = options.strict && !errors.empty();
-  auto made = std::make_unique<Runtime>(std::move(options), false);
+  auto made = std::make_unique<Runtime>(std::move(options));
   report_option_errors(made->listener, errors);
   if (stop) {
     made->listener.say("error", "stopping, because FLEXLOM_STRICT is set");

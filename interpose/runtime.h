@@ -24,7 +24,7 @@ namespace flexlom {
 
 class Runtime {
  public:
-  Runtime(Options options, bool pass_through);
+  explicit Runtime(Options options);
 
   // The current context and its device; an error exactly when cuCtxGetCurrent gives one, and
   // CUDA_ERROR_INVALID_CONTEXT when there is no current context.

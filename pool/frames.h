@@ -36,7 +36,6 @@ class Frames {
   uint64_t release_spare(Where where, uint64_t want_bytes);
 
   uint64_t spare_bytes(Where where) const;
-  size_t spare_count(Where where, unsigned order) const { return spare(where)[order].size(); }
   bool can_spill() const { return host_vmm_; }
   // The driver refused a frame that the budget allowed: others hold the memory.
   uint64_t refusals() const { return refusals_; }

@@ -62,6 +62,12 @@ CUresult cuIpcCloseMemHandle(CUdeviceptr p) {
   Runtime* rt = enter(Entry::cuIpcCloseMemHandle);
   if (rt != nullptr) {
     InsidePool inside;
+    // Closing has to wait for the context's work, and waiting breaks any open capture.
+    // Refused, and nothing lost: the mapping stays until it is closed after the capture.
+    ipc::Importer::Range opened{};
+    if (rt->pool.fence().capture_open() && rt->importer.find(p, &opened)) {
+      return CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED;
+    }
     const CUresult r = rt->importer.close(p);
     if (r != CUDA_ERROR_NOT_FOUND) return r;
   }
