@@ -9,6 +9,7 @@
 #include <tuple>
 #include <utility>
 
+#include "kernels/fingerprint_host.h"
 #include "tests/simcuda/raw_memory.hpp"
 #include "tests/simcuda/state.hpp"
 
@@ -109,15 +110,39 @@ SIM_RAW void flex_chase(uint64_t* start, uint64_t steps, uint64_t* last) {
 
 void flex_empty() {}
 
+// Touches its scratch as the real one does, so that a wrong or unmapped one is a fault here too.
+// One that is not zero makes the real kernel's results wrong, or keep them back.
+void flexlom_fingerprint(kernels::FingerprintLaunch launch) {
+  for (uint64_t i = 0; i < launch.count; ++i) {
+    const uint64_t scratch = launch.scratch + i * sizeof(kernels::FingerprintScratch);
+    const uint64_t from = launch.pages[i].address;
+    kernels::Fingerprint result =
+        kernels::fingerprint_of(launch.pages[i].bytes, [from](uint64_t offset) {
+          return raw_load64(reinterpret_cast<const void*>(from + offset));
+        });
+    result.low += raw_load64(reinterpret_cast<const void*>(scratch));
+    result.high += raw_load64(reinterpret_cast<const void*>(scratch + 8));
+    raw_atomic_add(reinterpret_cast<uint64_t*>(scratch + 16), 0);
+    const uint64_t to = launch.results + i * sizeof result;
+    raw_store64(reinterpret_cast<void*>(to), result.low);
+    raw_store64(reinterpret_cast<void*>(to + 8), result.high);
+  }
+}
+
 }  // namespace
 
 const std::vector<Kernel>& kernels() {
   static const auto* const all = new std::vector<Kernel>{
-      Entry<flex_fill>::make("flex_fill"),       Entry<flex_check>::make("flex_check"),
-      Entry<flex_add>::make("flex_add"),         Entry<flex_copy>::make("flex_copy"),
-      Entry<flex_sum>::make("flex_sum"),         Entry<flex_spin_until>::make("flex_spin_until"),
-      Entry<flex_spin_ns>::make("flex_spin_ns"), Entry<flex_chase>::make("flex_chase"),
+      Entry<flex_fill>::make("flex_fill"),
+      Entry<flex_check>::make("flex_check"),
+      Entry<flex_add>::make("flex_add"),
+      Entry<flex_copy>::make("flex_copy"),
+      Entry<flex_sum>::make("flex_sum"),
+      Entry<flex_spin_until>::make("flex_spin_until"),
+      Entry<flex_spin_ns>::make("flex_spin_ns"),
+      Entry<flex_chase>::make("flex_chase"),
       Entry<flex_empty>::make("flex_empty"),
+      Entry<flexlom_fingerprint>::make(kernels::kFingerprintName),
   };
   return *all;
 }
