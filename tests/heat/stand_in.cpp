@@ -1,0 +1,35 @@
+// The parts of the library that the tested ones lean on, as small as they can be.
+#include <dlfcn.h>
+
+#include "interpose/doors/gate.h"
+#include "interpose/runtime.h"
+#include "tests/heat/testing.h"
+
+namespace flexlom::doors {
+
+void* const door_of[kEntryCount] = {};
+Dlsym real_dlsym() noexcept { return &dlsym; }
+bool gate_abandoned() noexcept { return false; }
+
+}  // namespace flexlom::doors
+
+namespace flexlom {
+
+constinit thread_local int InsidePool::depth_ __attribute__((tls_model("initial-exec"))) = 0;
+
+namespace {
+std::atomic<bool> armed{true};
+alignas(16) char nothing[16];
+}  // namespace
+
+namespace detail {
+std::atomic<WipedPage*> page{nullptr};
+// The hooks under test only ask whether there is one.
+Runtime* arm() noexcept { return armed ? reinterpret_cast<Runtime*>(nothing) : nullptr; }
+}  // namespace detail
+
+}  // namespace flexlom
+
+namespace testing {
+void arm(bool armed) { flexlom::armed = armed; }
+}  // namespace testing
