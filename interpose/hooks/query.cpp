@@ -1,6 +1,8 @@
 // What a program may ask about memory (CUDA Driver API 6.13, 6.16): always answered for the logical
 // allocation, never for the pages behind it. The program must see one device allocation of the size
 // it asked for, wherever its bytes lie.
+#include <unistd.h>
+
 #include <algorithm>
 
 #include "interpose/hooks/common.h"
@@ -94,6 +96,16 @@ CUresult answer(void* data, CUpointer_attribute attribute_id, CUdeviceptr p,
     default:
       return CUDA_ERROR_INVALID_VALUE;
   }
+}
+
+// What the driver asks of a DMA-BUF request before it looks where the memory lies (6.13: both whole
+// host pages), and answers with INVALID_VALUE.
+bool is_exportable_range(const AllocationInfo& a, CUdeviceptr p, size_t size,
+                         CUmemRangeHandleType type) {
+  const auto host_page = static_cast<CUdeviceptr>(sysconf(_SC_PAGESIZE));
+  // Beyond the allocation's own pages lie those of others, which are not pinned by this request.
+  return type == CU_MEM_RANGE_HANDLE_TYPE_DMA_BUF_FD && p % host_page == 0 &&
+         size % host_page == 0 && size != 0 && size <= mapping_end(a) - p;
 }
 
 // What the driver says of a host frame that the program takes for a device frame of its own making,
@@ -303,7 +315,7 @@ CUresult cuMemGetHandleForAddressRange(void* handle, CUdeviceptr p, size_t size,
   if (!ours(rt, p, &info, &live) || handle == nullptr) {
     return FORWARD(cuMemGetHandleForAddressRange, handle, p, size, type, flags);
   }
-  if (!live || size > info.asked_bytes + (pool::kGranule - 1)) return CUDA_ERROR_INVALID_VALUE;
+  if (!live || !is_exportable_range(info, p, size, type)) return CUDA_ERROR_INVALID_VALUE;
   InsidePool inside;
   pool::DevicePool::Export pinned;
   const CUresult r = rt->pool.owner(p)->pin_for_export(p, &pinned);

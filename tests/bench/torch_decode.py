@@ -1,17 +1,16 @@
 """Decode speed of a transformer, batch 1, 1.2 B fp16 weights, written plainly (eager PyTorch).
 
-Prints one line: RESULT ms=<median time of a token> digest=<sha256 of the tokens>.
+A step is a token, the first one with the prompt. Takes turns, see take_turns.py.
 """
-import hashlib
 import os
-import statistics
-import time
 
 os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
 import torch
 import torch.nn.functional as F
 
-WIDTH, HEADS, LAYERS, VOCAB, PROMPT, WARMUP, TOKENS = 2048, 16, 20, 32000, 256, 30, 300
+from take_turns import take_turns
+
+WIDTH, HEADS, LAYERS, VOCAB, PROMPT, LONGEST = 2048, 16, 20, 32000, 256, 512
 
 
 class Block(torch.nn.Module):
@@ -47,22 +46,22 @@ def main():
     torch.set_default_dtype(torch.float16)
     with torch.device("cuda"):
         embed = torch.nn.Embedding(VOCAB, WIDTH)
-        blocks = torch.nn.ModuleList(Block(PROMPT + WARMUP + TOKENS) for _ in range(LAYERS))
+        blocks = torch.nn.ModuleList(Block(LONGEST) for _ in range(LAYERS))
         head = torch.nn.Linear(WIDTH, VOCAB, bias=False)
         tokens = torch.randint(VOCAB, (1, PROMPT))
-    times, made, start = [], [], 0
-    with torch.inference_mode():
-        for _ in range(WARMUP + TOKENS):
-            begin = time.perf_counter()
-            x = embed(tokens)
-            for block in blocks:
-                x = block(x, start)
-            start += tokens.shape[1]
-            tokens = head(x[:, -1:]).argmax(-1)
-            made.append(tokens.item())  # waits for the GPU, as a program that prints tokens does
-            times.append((time.perf_counter() - begin) * 1e3)
-    digest = hashlib.sha256(repr(made).encode()).hexdigest()
-    print(f"RESULT ms={statistics.median(times[WARMUP:]):.4f} digest={digest}")
+    start = 0
+
+    @torch.inference_mode()
+    def step():
+        nonlocal start, tokens
+        x = embed(tokens)
+        for block in blocks:
+            x = block(x, start)
+        start += tokens.shape[1]
+        tokens = head(x[:, -1:]).argmax(-1)
+        return tokens.item()  # waits for the GPU, as a program that prints tokens does
+
+    take_turns(step, warmup=20, settle=2, counted=30)
 
 
 main()

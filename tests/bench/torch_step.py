@@ -1,17 +1,16 @@
 """Training-step speed of a 0.4 B parameter transformer, bf16 autocast, AdamW (eager PyTorch).
 
-Prints one line: RESULT ms=<median time of a step> digest=<sha256 of the losses>.
+Takes turns, see take_turns.py.
 """
-import hashlib
 import os
-import statistics
-import time
 
 os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
 import torch
 import torch.nn.functional as F
 
-WIDTH, HEADS, LAYERS, VOCAB, BATCH, LENGTH, WARMUP, STEPS = 2048, 16, 6, 32000, 8, 512, 10, 40
+from take_turns import take_turns
+
+WIDTH, HEADS, LAYERS, VOCAB, BATCH, LENGTH = 2048, 16, 6, 32000, 8, 512
 
 
 def main():
@@ -28,9 +27,8 @@ def main():
         mask = torch.nn.Transformer.generate_square_subsequent_mask(LENGTH)
     model = torch.nn.ModuleList((embed, body, head))
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4)
-    times, losses = [], []
-    for _ in range(WARMUP + STEPS):
-        begin = time.perf_counter()
+
+    def step():
         tokens = torch.randint(VOCAB, (BATCH, LENGTH + 1), device="cuda")
         with torch.autocast("cuda", dtype=torch.bfloat16):
             x = body(embed(tokens[:, :-1]), mask=mask, is_causal=True)
@@ -38,10 +36,9 @@ def main():
         loss.backward()
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
-        losses.append(loss.item())  # waits for the GPU, as a program that logs its loss does
-        times.append((time.perf_counter() - begin) * 1e3)
-    digest = hashlib.sha256(repr(losses).encode()).hexdigest()
-    print(f"RESULT ms={statistics.median(times[WARMUP:]):.4f} digest={digest}")
+        return loss.item()  # waits for the GPU, as a program that logs its loss does
+
+    take_turns(step, warmup=6, settle=1, counted=6)
 
 
 main()

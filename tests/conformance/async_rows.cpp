@@ -206,19 +206,13 @@ CONFORMANCE_GROUP(async_twins, 60) {
                  {"blocking", make_stream(0)},
                  {"non_blocking", make_stream()}};
   for (const auto& on : streams) {
-    for (const char* suffix : {"", "_ptsz"}) {
-      row(std::string(on.name) + suffix, [&]() -> std::string {
-        const auto symbol = [&](const char* name) { return std::string(name) + suffix; };
+    for (bool t : {false, true}) {
+      row(fmt::format("{}{}", on.name, t ? "_ptsz" : ""), [&] {
         CUdeviceptr p = 0;
-        std::string text = result_name(
-            CU_AS(cuMemAllocAsync, symbol("cuMemAllocAsync").c_str())(&p, 100'000, on.stream));
-        text += " " + result_name(CU_AS(cuMemsetD8Async, symbol("cuMemsetD8Async").c_str())(
-                          p, 7, 100'000, on.stream));
-        text += " " +
-                result_name(CU_AS(cuMemFreeAsync, symbol("cuMemFreeAsync").c_str())(p, on.stream));
-        return text + " " +
-               result_name(
-                   CU_AS(cuStreamSynchronize, symbol("cuStreamSynchronize").c_str())(on.stream));
+        return in_order({result_name(CU_TWIN(cuMemAllocAsync, t)(&p, 100'000, on.stream)),
+                         result_name(CU_TWIN(cuMemsetD8Async, t)(p, 7, 100'000, on.stream)),
+                         result_name(CU_TWIN(cuMemFreeAsync, t)(p, on.stream)),
+                         result_name(CU_TWIN(cuStreamSynchronize, t)(on.stream))});
       });
     }
   }

@@ -63,60 +63,50 @@ struct Memset {
 
 const Memset kMemsets[] = {
     {"D8", 1,
-     [](CUdeviceptr p, size_t n, CUstream, bool t) {
-       return CU_AS(cuMemsetD8, t ? "cuMemsetD8_v2_ptds" : "cuMemsetD8_v2")(p, 0x5a, n);
-     }},
+     [](CUdeviceptr p, size_t n, CUstream, bool t) { return CU_TWIN(cuMemsetD8, t)(p, 0x5a, n); }},
     {"D16", 2,
      [](CUdeviceptr p, size_t n, CUstream, bool t) {
-       return CU_AS(cuMemsetD16, t ? "cuMemsetD16_v2_ptds" : "cuMemsetD16_v2")(p, 0x5a5a, n);
+       return CU_TWIN(cuMemsetD16, t)(p, 0x5a5a, n);
      }},
     {"D32", 4,
      [](CUdeviceptr p, size_t n, CUstream, bool t) {
-       return CU_AS(cuMemsetD32, t ? "cuMemsetD32_v2_ptds" : "cuMemsetD32_v2")(p, 0x5a5a5a5a, n);
+       return CU_TWIN(cuMemsetD32, t)(p, 0x5a5a5a5a, n);
      }},
     {"D8Async", 1,
      [](CUdeviceptr p, size_t n, CUstream s, bool t) {
-       return CU_AS(cuMemsetD8Async, t ? "cuMemsetD8Async_ptsz" : "cuMemsetD8Async")(p, 0x5a, n, s);
+       return CU_TWIN(cuMemsetD8Async, t)(p, 0x5a, n, s);
      }},
     {"D16Async", 2,
      [](CUdeviceptr p, size_t n, CUstream s, bool t) {
-       return CU_AS(cuMemsetD16Async, t ? "cuMemsetD16Async_ptsz" : "cuMemsetD16Async")(p, 0x5a5a,
-                                                                                        n, s);
+       return CU_TWIN(cuMemsetD16Async, t)(p, 0x5a5a, n, s);
      }},
     {"D32Async", 4,
      [](CUdeviceptr p, size_t n, CUstream s, bool t) {
-       return CU_AS(cuMemsetD32Async, t ? "cuMemsetD32Async_ptsz" : "cuMemsetD32Async")(
-           p, 0x5a5a5a5a, n, s);
+       return CU_TWIN(cuMemsetD32Async, t)(p, 0x5a5a5a5a, n, s);
      }},
     {"D2D8", 1,
      [](CUdeviceptr p, size_t n, CUstream, bool t) {
-       return CU_AS(cuMemsetD2D8, t ? "cuMemsetD2D8_v2_ptds" : "cuMemsetD2D8_v2")(p, n / 4, 0x5a,
-                                                                                  n / 4, 4);
+       return CU_TWIN(cuMemsetD2D8, t)(p, n / 4, 0x5a, n / 4, 4);
      }},
     {"D2D16", 2,
      [](CUdeviceptr p, size_t n, CUstream, bool t) {
-       return CU_AS(cuMemsetD2D16, t ? "cuMemsetD2D16_v2_ptds" : "cuMemsetD2D16_v2")(
-           p, n / 2, 0x5a5a, n / 4, 4);
+       return CU_TWIN(cuMemsetD2D16, t)(p, n / 2, 0x5a5a, n / 4, 4);
      }},
     {"D2D32", 4,
      [](CUdeviceptr p, size_t n, CUstream, bool t) {
-       return CU_AS(cuMemsetD2D32, t ? "cuMemsetD2D32_v2_ptds" : "cuMemsetD2D32_v2")(
-           p, n, 0x5a5a5a5a, n / 4, 4);
+       return CU_TWIN(cuMemsetD2D32, t)(p, n, 0x5a5a5a5a, n / 4, 4);
      }},
     {"D2D8Async", 1,
      [](CUdeviceptr p, size_t n, CUstream s, bool t) {
-       return CU_AS(cuMemsetD2D8Async, t ? "cuMemsetD2D8Async_ptsz" : "cuMemsetD2D8Async")(
-           p, n / 4, 0x5a, n / 4, 4, s);
+       return CU_TWIN(cuMemsetD2D8Async, t)(p, n / 4, 0x5a, n / 4, 4, s);
      }},
     {"D2D16Async", 2,
      [](CUdeviceptr p, size_t n, CUstream s, bool t) {
-       return CU_AS(cuMemsetD2D16Async, t ? "cuMemsetD2D16Async_ptsz" : "cuMemsetD2D16Async")(
-           p, n / 2, 0x5a5a, n / 4, 4, s);
+       return CU_TWIN(cuMemsetD2D16Async, t)(p, n / 2, 0x5a5a, n / 4, 4, s);
      }},
     {"D2D32Async", 4,
      [](CUdeviceptr p, size_t n, CUstream s, bool t) {
-       return CU_AS(cuMemsetD2D32Async, t ? "cuMemsetD2D32Async_ptsz" : "cuMemsetD2D32Async")(
-           p, n, 0x5a5a5a5a, n / 4, 4, s);
+       return CU_TWIN(cuMemsetD2D32Async, t)(p, n, 0x5a5a5a5a, n / 4, 4, s);
      }},
 };
 

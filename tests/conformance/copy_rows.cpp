@@ -27,29 +27,13 @@ enum class Way { kHostToDevice, kDeviceToHost, kDeviceToDevice };
 struct Flavour {
   const char* name;
   Way way;
-  std::function<CUresult(const Buffers&, const char* twin)> run;
+  std::function<CUresult(const Buffers&, bool per_thread)> run;
 };
 
-// symbol("cuMemcpyHtoD_v2", "_ptds"); an empty twin is the plain symbol.
-std::string symbol(const char* name, const char* twin) { return std::string(name) + twin; }
-
-CUDA_MEMCPY2D plane(const Buffers& b, Way way) {
-  CUDA_MEMCPY2D copy = {};
-  copy.srcMemoryType = way == Way::kHostToDevice ? CU_MEMORYTYPE_HOST : CU_MEMORYTYPE_DEVICE;
-  copy.dstMemoryType = way == Way::kDeviceToHost ? CU_MEMORYTYPE_HOST : CU_MEMORYTYPE_DEVICE;
-  copy.srcHost = b.host_source;
-  copy.srcDevice = b.source;
-  copy.srcPitch = b.pitch;
-  copy.dstHost = b.host_target;
-  copy.dstDevice = b.target;
-  copy.dstPitch = b.pitch;
-  copy.WidthInBytes = b.pitch;
-  copy.Height = b.rows;
-  return copy;
-}
-
-CUDA_MEMCPY3D volume(const Buffers& b, Way way) {
-  CUDA_MEMCPY3D copy = {};
+// The ends of a copy, which the descriptions of planes and volumes name alike.
+template <class Copy>
+Copy between(const Buffers& b, Way way) {
+  Copy copy = {};
   copy.srcMemoryType = way == Way::kHostToDevice ? CU_MEMORYTYPE_HOST : CU_MEMORYTYPE_DEVICE;
   copy.dstMemoryType = way == Way::kDeviceToHost ? CU_MEMORYTYPE_HOST : CU_MEMORYTYPE_DEVICE;
   copy.srcHost = b.host_source;
@@ -57,8 +41,23 @@ CUDA_MEMCPY3D volume(const Buffers& b, Way way) {
   copy.dstHost = b.host_target;
   copy.dstDevice = b.target;
   copy.srcPitch = copy.dstPitch = copy.WidthInBytes = b.pitch;
+  copy.Height = b.rows;
+  return copy;
+}
+
+CUDA_MEMCPY2D plane(const Buffers& b, Way way) { return between<CUDA_MEMCPY2D>(b, way); }
+
+template <class Copy = CUDA_MEMCPY3D>
+Copy volume(const Buffers& b, Way way) {
+  Copy copy = between<Copy>(b, way);
   copy.srcHeight = copy.dstHeight = copy.Height = b.rows / 2;
   copy.Depth = 2;
+  return copy;
+}
+
+CUDA_MEMCPY3D_PEER peer_volume(const Buffers& b) {
+  CUDA_MEMCPY3D_PEER copy = volume<CUDA_MEMCPY3D_PEER>(b, Way::kDeviceToDevice);
+  copy.srcContext = copy.dstContext = b.context;
   return copy;
 }
 
@@ -74,52 +73,45 @@ CUdeviceptr unified_target(const Buffers& b, Way way) {
 std::vector<Flavour> one_dimension() {
   std::vector<Flavour> all = {
       {"HtoD", Way::kHostToDevice,
-       [](const Buffers& b, const char* t) {
-         return CU_AS(cuMemcpyHtoD, symbol("cuMemcpyHtoD_v2", *t ? "_ptds" : "").c_str())(
-             b.target, b.host_source, b.bytes);
+       [](const Buffers& b, bool t) {
+         return CU_TWIN(cuMemcpyHtoD, t)(b.target, b.host_source, b.bytes);
        }},
       {"DtoH", Way::kDeviceToHost,
-       [](const Buffers& b, const char* t) {
-         return CU_AS(cuMemcpyDtoH, symbol("cuMemcpyDtoH_v2", *t ? "_ptds" : "").c_str())(
-             b.host_target, b.source, b.bytes);
+       [](const Buffers& b, bool t) {
+         return CU_TWIN(cuMemcpyDtoH, t)(b.host_target, b.source, b.bytes);
        }},
       {"DtoD", Way::kDeviceToDevice,
-       [](const Buffers& b, const char* t) {
-         return CU_AS(cuMemcpyDtoD, symbol("cuMemcpyDtoD_v2", *t ? "_ptds" : "").c_str())(
-             b.target, b.source, b.bytes);
+       [](const Buffers& b, bool t) {
+         return CU_TWIN(cuMemcpyDtoD, t)(b.target, b.source, b.bytes);
        }},
       {"HtoDAsync", Way::kHostToDevice,
-       [](const Buffers& b, const char* t) {
-         return CU_AS(cuMemcpyHtoDAsync, symbol("cuMemcpyHtoDAsync_v2", t).c_str())(
-             b.target, b.host_source, b.bytes, b.stream);
+       [](const Buffers& b, bool t) {
+         return CU_TWIN(cuMemcpyHtoDAsync, t)(b.target, b.host_source, b.bytes, b.stream);
        }},
       {"DtoHAsync", Way::kDeviceToHost,
-       [](const Buffers& b, const char* t) {
-         return CU_AS(cuMemcpyDtoHAsync, symbol("cuMemcpyDtoHAsync_v2", t).c_str())(
-             b.host_target, b.source, b.bytes, b.stream);
+       [](const Buffers& b, bool t) {
+         return CU_TWIN(cuMemcpyDtoHAsync, t)(b.host_target, b.source, b.bytes, b.stream);
        }},
       {"DtoDAsync", Way::kDeviceToDevice,
-       [](const Buffers& b, const char* t) {
-         return CU_AS(cuMemcpyDtoDAsync, symbol("cuMemcpyDtoDAsync_v2", t).c_str())(
-             b.target, b.source, b.bytes, b.stream);
+       [](const Buffers& b, bool t) {
+         return CU_TWIN(cuMemcpyDtoDAsync, t)(b.target, b.source, b.bytes, b.stream);
        }},
       {"Peer", Way::kDeviceToDevice,
-       [](const Buffers& b, const char* t) {
-         return CU_AS(cuMemcpyPeer, symbol("cuMemcpyPeer", *t ? "_ptds" : "").c_str())(
-             b.target, b.context, b.source, b.context, b.bytes);
+       [](const Buffers& b, bool t) {
+         return CU_TWIN(cuMemcpyPeer, t)(b.target, b.context, b.source, b.context, b.bytes);
        }},
-      {"PeerAsync", Way::kDeviceToDevice, [](const Buffers& b, const char* t) {
-         return CU_AS(cuMemcpyPeerAsync, symbol("cuMemcpyPeerAsync", t).c_str())(
-             b.target, b.context, b.source, b.context, b.bytes, b.stream);
+      {"PeerAsync", Way::kDeviceToDevice, [](const Buffers& b, bool t) {
+         return CU_TWIN(cuMemcpyPeerAsync, t)(b.target, b.context, b.source, b.context, b.bytes,
+                                              b.stream);
        }}};
   for (Way way : kAllWays) {
-    all.push_back({"unified", way, [way](const Buffers& b, const char* t) {
-                     return CU_AS(cuMemcpy, symbol("cuMemcpy", *t ? "_ptds" : "").c_str())(
-                         unified_target(b, way), unified_source(b, way), b.bytes);
+    all.push_back({"unified", way, [way](const Buffers& b, bool t) {
+                     return CU_TWIN(cuMemcpy, t)(unified_target(b, way), unified_source(b, way),
+                                                 b.bytes);
                    }});
-    all.push_back({"unifiedAsync", way, [way](const Buffers& b, const char* t) {
-                     return CU_AS(cuMemcpyAsync, symbol("cuMemcpyAsync", t).c_str())(
-                         unified_target(b, way), unified_source(b, way), b.bytes, b.stream);
+    all.push_back({"unifiedAsync", way, [way](const Buffers& b, bool t) {
+                     return CU_TWIN(cuMemcpyAsync, t)(unified_target(b, way),
+                                                      unified_source(b, way), b.bytes, b.stream);
                    }});
   }
   return all;
@@ -128,69 +120,50 @@ std::vector<Flavour> one_dimension() {
 std::vector<Flavour> more_dimensions() {
   std::vector<Flavour> all;
   for (Way way : kAllWays) {
-    all.push_back({"2D", way, [way](const Buffers& b, const char* t) {
+    all.push_back({"2D", way, [way](const Buffers& b, bool t) {
                      const CUDA_MEMCPY2D copy = plane(b, way);
-                     return CU_AS(cuMemcpy2D,
-                                  symbol("cuMemcpy2D_v2", *t ? "_ptds" : "").c_str())(&copy);
+                     return CU_TWIN(cuMemcpy2D, t)(&copy);
                    }});
-    all.push_back({"2DUnaligned", way, [way](const Buffers& b, const char* t) {
+    all.push_back({"2DUnaligned", way, [way](const Buffers& b, bool t) {
                      const CUDA_MEMCPY2D copy = plane(b, way);
-                     return CU_AS(
-                         cuMemcpy2DUnaligned,
-                         symbol("cuMemcpy2DUnaligned_v2", *t ? "_ptds" : "").c_str())(&copy);
+                     return CU_TWIN(cuMemcpy2DUnaligned, t)(&copy);
                    }});
-    all.push_back({"2DAsync", way, [way](const Buffers& b, const char* t) {
+    all.push_back({"2DAsync", way, [way](const Buffers& b, bool t) {
                      const CUDA_MEMCPY2D copy = plane(b, way);
-                     return CU_AS(cuMemcpy2DAsync, symbol("cuMemcpy2DAsync_v2", t).c_str())(
-                         &copy, b.stream);
+                     return CU_TWIN(cuMemcpy2DAsync, t)(&copy, b.stream);
                    }});
-    all.push_back({"3D", way, [way](const Buffers& b, const char* t) {
+    all.push_back({"3D", way, [way](const Buffers& b, bool t) {
                      const CUDA_MEMCPY3D copy = volume(b, way);
-                     return CU_AS(cuMemcpy3D,
-                                  symbol("cuMemcpy3D_v2", *t ? "_ptds" : "").c_str())(&copy);
+                     return CU_TWIN(cuMemcpy3D, t)(&copy);
                    }});
-    all.push_back({"3DAsync", way, [way](const Buffers& b, const char* t) {
+    all.push_back({"3DAsync", way, [way](const Buffers& b, bool t) {
                      const CUDA_MEMCPY3D copy = volume(b, way);
-                     return CU_AS(cuMemcpy3DAsync, symbol("cuMemcpy3DAsync_v2", t).c_str())(
-                         &copy, b.stream);
+                     return CU_TWIN(cuMemcpy3DAsync, t)(&copy, b.stream);
                    }});
   }
-  const auto peer_volume = [](const Buffers& b) {
-    CUDA_MEMCPY3D_PEER copy = {};
-    copy.srcMemoryType = copy.dstMemoryType = CU_MEMORYTYPE_DEVICE;
-    copy.srcDevice = b.source;
-    copy.dstDevice = b.target;
-    copy.srcContext = copy.dstContext = b.context;
-    copy.srcPitch = copy.dstPitch = copy.WidthInBytes = b.pitch;
-    copy.srcHeight = copy.dstHeight = copy.Height = b.rows / 2;
-    copy.Depth = 2;
-    return copy;
-  };
-  all.push_back({"3DPeer", Way::kDeviceToDevice, [=](const Buffers& b, const char* t) {
+  all.push_back({"3DPeer", Way::kDeviceToDevice, [](const Buffers& b, bool t) {
                    const CUDA_MEMCPY3D_PEER copy = peer_volume(b);
-                   return CU_AS(cuMemcpy3DPeer,
-                                symbol("cuMemcpy3DPeer", *t ? "_ptds" : "").c_str())(&copy);
+                   return CU_TWIN(cuMemcpy3DPeer, t)(&copy);
                  }});
-  all.push_back({"3DPeerAsync", Way::kDeviceToDevice, [=](const Buffers& b, const char* t) {
+  all.push_back({"3DPeerAsync", Way::kDeviceToDevice, [](const Buffers& b, bool t) {
                    const CUDA_MEMCPY3D_PEER copy = peer_volume(b);
-                   return CU_AS(cuMemcpy3DPeerAsync, symbol("cuMemcpy3DPeerAsync", t).c_str())(
-                       &copy, b.stream);
+                   return CU_TWIN(cuMemcpy3DPeerAsync, t)(&copy, b.stream);
                  }});
-  all.push_back({"batch", Way::kDeviceToDevice, [](const Buffers& b, const char* t) {
+  all.push_back({"batch", Way::kDeviceToDevice, [](const Buffers& b, bool t) {
                    CUdeviceptr to[] = {b.target, b.target + b.bytes / 2};
                    CUdeviceptr from[] = {b.source, b.source + b.bytes / 2};
                    size_t sizes[] = {b.bytes / 2, b.bytes / 2};
                    CUmemcpyAttributes how = {};
                    how.srcAccessOrder = CU_MEMCPY_SRC_ACCESS_ORDER_STREAM;
                    size_t first = 0;
-                   return CU_AS(cuMemcpyBatchAsync, symbol("cuMemcpyBatchAsync_v2", t).c_str())(
-                       to, from, sizes, 2, &how, &first, 1, b.stream);
+                   return CU_TWIN(cuMemcpyBatchAsync, t)(to, from, sizes, 2, &how, &first, 1,
+                                                         b.stream);
                  }});
   return all;
 }
 
 std::string one_copy(const Kernels& kernels, const Buffers& b, const Flavour& flavour,
-                     const char* twin) {
+                     bool per_thread) {
   must(kernels.fill(b.source, b.bytes, 31), "fill");
   must(CU(cuMemsetD8)(b.target, 0, b.bytes), "cuMemsetD8");
   auto* const from = static_cast<uint32_t*>(b.host_source);
@@ -199,7 +172,7 @@ std::string one_copy(const Kernels& kernels, const Buffers& b, const Flavour& fl
   }
   std::memset(b.host_target, 0, b.bytes);
   must(CU(cuCtxSynchronize)(), "cuCtxSynchronize");
-  const CUresult result = flavour.run(b, twin);
+  const CUresult result = flavour.run(b, per_thread);
   must(CU(cuCtxSynchronize)(), "cuCtxSynchronize");
   if (result != CUDA_SUCCESS) {
     return result_name(result);
@@ -221,10 +194,10 @@ void copy_rows(const std::string& kind, const Kernels& kernels, const Buffers& b
     flavours.push_back(std::move(flavour));
   }
   for (const Flavour& flavour : flavours) {
-    for (const char* twin : {"", "_ptsz"}) {
+    for (bool per_thread : {false, true}) {
       row(fmt::format("{}.{}_{}{}", kind, flavour.name, way_names[static_cast<int>(flavour.way)],
-                      *twin ? ".per_thread" : ""),
-          [&] { return one_copy(kernels, buffers, flavour, twin); });
+                      per_thread ? ".per_thread" : ""),
+          [&] { return one_copy(kernels, buffers, flavour, per_thread); });
     }
   }
 }

@@ -94,6 +94,12 @@ void* driver_entry(const char* symbol) {
   return entry;
 }
 
+std::string twin_of(std::string_view symbol, bool per_thread) {
+  const bool takes_stream = symbol.find("Async") != std::string_view::npos ||
+                            symbol.find("Stream") != std::string_view::npos;
+  return std::string(symbol) + (!per_thread ? "" : takes_stream ? "_ptsz" : "_ptds");
+}
+
 std::string result_name(CUresult result) {
   for (const NamedResult& named : kResults) {
     if (named.result == result) {

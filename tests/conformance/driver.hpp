@@ -32,6 +32,14 @@ std::string driver_problem();
 // CU_AS(cuMemAllocAsync, "cuMemAllocAsync_ptsz"): another symbol with the same parameters.
 #define CU_AS(name, symbol) \
   reinterpret_cast<decltype(&::name)>(::flexlom::conformance::driver_entry(symbol))
+// CU_TWIN(cuMemAlloc, true): the symbol that CU() would call, or its twin for programs that take
+// the per-thread stream for the default one.
+#define CU_TWIN_SYMBOL(symbol, per_thread)                                    \
+  reinterpret_cast<decltype(&::symbol)>(::flexlom::conformance::driver_entry( \
+      ::flexlom::conformance::twin_of(#symbol, per_thread).c_str()))
+#define CU_TWIN(name, per_thread) CU_TWIN_SYMBOL(name, per_thread)
+// The twin's suffix says whether a stream is among the parameters; the name does as well.
+std::string twin_of(std::string_view symbol, bool per_thread);
 
 std::string result_name(CUresult result);
 

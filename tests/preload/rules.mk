@@ -44,5 +44,5 @@ preload-programs: $(PRELOAD_ALL)
 ifeq ($(filter asan tsan,$(MODE)),)
 ALL += $(PRELOAD_ALL)
 TESTS += tests/preload/doors tests/preload/processes tests/preload/bystanders tests/preload/object \
-  tests/preload/environment tests/preload/entry_points
+  tests/preload/environment tests/preload/entry_points tests/preload/sharing
 endif

@@ -106,45 +106,22 @@ CUresult change(CUgraphExec handle, CUgraphNode original, Task task) {
   node.task = std::move(task);
   return CUDA_SUCCESS;
 }
-CUresult exec_kernel(Call&, CUgraphExec exec, CUgraphNode node,
-                     const CUDA_KERNEL_NODE_PARAMS_v1* p) {
-  require(p);
-  return change(exec, node, task_from(widened(*p)));
-}
-CUresult exec_kernel_v2(Call&, CUgraphExec exec, CUgraphNode node,
-                        const CUDA_KERNEL_NODE_PARAMS_v2* p) {
+template <class Params, class... Context>
+CUresult change_from(Call&, CUgraphExec exec, CUgraphNode node, const Params* p, Context...) {
   require(p);
   return change(exec, node, task_from(*p));
 }
-CUresult exec_memcpy(Call&, CUgraphExec exec, CUgraphNode node, const CUDA_MEMCPY3D* p, CUcontext) {
-  require(p);
-  return change(exec, node, task_from(*p));
-}
-CUresult exec_memset(Call&, CUgraphExec exec, CUgraphNode node, const CUDA_MEMSET_NODE_PARAMS* p,
-                     CUcontext) {
-  require(p);
-  return change(exec, node, task_from(*p));
-}
-CUresult exec_host(Call&, CUgraphExec exec, CUgraphNode node, const CUDA_HOST_NODE_PARAMS_v1* p) {
-  require(p);
-  return change(exec, node, task_from(*p));
-}
-CUresult exec_memop(Call&, CUgraphExec exec, CUgraphNode node,
-                    const CUDA_BATCH_MEM_OP_NODE_PARAMS_v1* p) {
-  require(p);
-  return change(exec, node, task_from(*p));
-}
+constexpr auto change_memcpy = change_from<CUDA_MEMCPY3D, CUcontext>;
+constexpr auto change_memset = change_from<CUDA_MEMSET_NODE_PARAMS, CUcontext>;
 CUresult exec_child(Call&, CUgraphExec exec, CUgraphNode node, CUgraph child) {
   CUgraphNodeParams p{};
   p.type = CU_GRAPH_NODE_TYPE_GRAPH;
   p.graph.graph = child;
   return change(exec, node, task_from(p));
 }
-CUresult exec_event_record(Call&, CUgraphExec exec, CUgraphNode node, CUevent event) {
-  return change(exec, node, EventRecordTask{event_of(event)});
-}
-CUresult exec_event_wait(Call&, CUgraphExec exec, CUgraphNode node, CUevent event) {
-  return change(exec, node, EventWaitTask{event_of(event)});
+template <class Kind>
+CUresult set_event(Call&, CUgraphExec exec, CUgraphNode node, CUevent event) {
+  return change(exec, node, Kind{event_of(event)});
 }
 CUresult exec_node_params(Call&, CUgraphExec exec, CUgraphNode node, CUgraphNodeParams* p) {
   require(p && p->type != CU_GRAPH_NODE_TYPE_MEM_ALLOC);
@@ -246,15 +223,15 @@ SIM_EXPORT_PTSZ(cuGraphLaunch, graph_launch);
 SIM_EXPORT_PTSZ(cuGraphUpload, graph_upload);
 SIM_EXPORT(cuGraphExecDestroy, exec_destroy);
 SIM_EXPORT(cuGraphExecGetFlags, exec_get_flags);
-SIM_EXPORT(cuGraphExecKernelNodeSetParams, exec_kernel);
-SIM_EXPORT(cuGraphExecKernelNodeSetParams_v2, exec_kernel_v2);
-SIM_EXPORT(cuGraphExecMemcpyNodeSetParams, exec_memcpy);
-SIM_EXPORT(cuGraphExecMemsetNodeSetParams, exec_memset);
-SIM_EXPORT(cuGraphExecHostNodeSetParams, exec_host);
-SIM_EXPORT(cuGraphExecBatchMemOpNodeSetParams, exec_memop);
+SIM_EXPORT(cuGraphExecKernelNodeSetParams, change_from<CUDA_KERNEL_NODE_PARAMS_v1>);
+SIM_EXPORT(cuGraphExecKernelNodeSetParams_v2, change_from<CUDA_KERNEL_NODE_PARAMS_v2>);
+SIM_EXPORT(cuGraphExecMemcpyNodeSetParams, change_memcpy);
+SIM_EXPORT(cuGraphExecMemsetNodeSetParams, change_memset);
+SIM_EXPORT(cuGraphExecHostNodeSetParams, change_from<CUDA_HOST_NODE_PARAMS_v1>);
+SIM_EXPORT(cuGraphExecBatchMemOpNodeSetParams, change_from<CUDA_BATCH_MEM_OP_NODE_PARAMS_v1>);
 SIM_EXPORT(cuGraphExecChildGraphNodeSetParams, exec_child);
-SIM_EXPORT(cuGraphExecEventRecordNodeSetEvent, exec_event_record);
-SIM_EXPORT(cuGraphExecEventWaitNodeSetEvent, exec_event_wait);
+SIM_EXPORT(cuGraphExecEventRecordNodeSetEvent, set_event<EventRecordTask>);
+SIM_EXPORT(cuGraphExecEventWaitNodeSetEvent, set_event<EventWaitTask>);
 SIM_EXPORT(cuGraphExecNodeSetParams, exec_node_params);
 SIM_EXPORT(cuGraphNodeSetEnabled, set_enabled);
 SIM_EXPORT(cuGraphNodeGetEnabled, get_enabled);

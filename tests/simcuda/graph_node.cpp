@@ -10,7 +10,7 @@
 
 namespace flexlom::sim {
 
-CUDA_KERNEL_NODE_PARAMS_v2 widened(const CUDA_KERNEL_NODE_PARAMS_v1& p) {
+Task task_from(const CUDA_KERNEL_NODE_PARAMS_v1& p) {
   CUDA_KERNEL_NODE_PARAMS_v2 w{};
   w.func = p.func;
   w.gridDimX = p.gridDimX;
@@ -22,7 +22,7 @@ CUDA_KERNEL_NODE_PARAMS_v2 widened(const CUDA_KERNEL_NODE_PARAMS_v1& p) {
   w.sharedMemBytes = p.sharedMemBytes;
   w.kernelParams = p.kernelParams;
   w.extra = p.extra;
-  return w;
+  return task_from(w);
 }
 
 Task task_from(const CUDA_KERNEL_NODE_PARAMS_v2& p) {
@@ -76,7 +76,7 @@ Task task_from(CUgraphNodeParams& p) {
           p.kernel.blockDimX,    p.kernel.blockDimY, p.kernel.blockDimZ, p.kernel.sharedMemBytes,
           p.kernel.kernelParams, p.kernel.extra};
       if (!narrow.func) narrow.func = reinterpret_cast<CUfunction>(p.kernel.kern);
-      return task_from(widened(narrow));
+      return task_from(narrow);
     }
     case CU_GRAPH_NODE_TYPE_MEMCPY:
       return task_from(p.memcpy.copyParams);
@@ -125,36 +125,16 @@ CUresult change(CUgraphNode handle, Task task) {
   return CUDA_SUCCESS;
 }
 
-CUresult add_kernel_v2(Call&, CUgraphNode* out, CUgraph graph, const CUgraphNode* after,
-                       size_t count, const CUDA_KERNEL_NODE_PARAMS_v2* p) {
+// The context that copies and memsets name is not looked at: all see the same memory here.
+template <class Params, class... Context>
+CUresult add_from(Call&, CUgraphNode* out, CUgraph graph, const CUgraphNode* after, size_t count,
+                  const Params* p, Context...) {
   require(p);
   return add(out, graph, after, count, task_from(*p));
 }
-CUresult add_kernel(Call&, CUgraphNode* out, CUgraph graph, const CUgraphNode* after, size_t count,
-                    const CUDA_KERNEL_NODE_PARAMS_v1* p) {
-  require(p);
-  return add(out, graph, after, count, task_from(widened(*p)));
-}
-CUresult add_memcpy(Call&, CUgraphNode* out, CUgraph graph, const CUgraphNode* after, size_t count,
-                    const CUDA_MEMCPY3D* p, CUcontext) {
-  require(p);
-  return add(out, graph, after, count, task_from(*p));
-}
-CUresult add_memset(Call&, CUgraphNode* out, CUgraph graph, const CUgraphNode* after, size_t count,
-                    const CUDA_MEMSET_NODE_PARAMS* p, CUcontext) {
-  require(p);
-  return add(out, graph, after, count, task_from(*p));
-}
-CUresult add_host(Call&, CUgraphNode* out, CUgraph graph, const CUgraphNode* after, size_t count,
-                  const CUDA_HOST_NODE_PARAMS_v1* p) {
-  require(p);
-  return add(out, graph, after, count, task_from(*p));
-}
-CUresult add_memop(Call&, CUgraphNode* out, CUgraph graph, const CUgraphNode* after, size_t count,
-                   const CUDA_BATCH_MEM_OP_NODE_PARAMS_v1* p) {
-  require(p);
-  return add(out, graph, after, count, task_from(*p));
-}
+constexpr auto add_memcpy = add_from<CUDA_MEMCPY3D, CUcontext>;
+constexpr auto add_memset = add_from<CUDA_MEMSET_NODE_PARAMS, CUcontext>;
+
 CUresult add_empty(Call&, CUgraphNode* out, CUgraph graph, const CUgraphNode* after, size_t count) {
   return add(out, graph, after, count, EmptyTask{});
 }
@@ -162,13 +142,10 @@ CUresult add_child(Call&, CUgraphNode* out, CUgraph graph, const CUgraphNode* af
                    CUgraph child) {
   return add(out, graph, after, count, child_task(child));
 }
-CUresult add_event_record(Call&, CUgraphNode* out, CUgraph graph, const CUgraphNode* after,
-                          size_t count, CUevent event) {
-  return add(out, graph, after, count, EventRecordTask{event_of(event)});
-}
-CUresult add_event_wait(Call&, CUgraphNode* out, CUgraph graph, const CUgraphNode* after,
-                        size_t count, CUevent event) {
-  return add(out, graph, after, count, EventWaitTask{event_of(event)});
+template <class Kind>
+CUresult add_event(Call&, CUgraphNode* out, CUgraph graph, const CUgraphNode* after, size_t count,
+                   CUevent event) {
+  return add(out, graph, after, count, Kind{event_of(event)});
 }
 CUresult add_alloc(Call&, CUgraphNode* out, CUgraph graph, const CUgraphNode* after, size_t count,
                    CUDA_MEM_ALLOC_NODE_PARAMS* p) {
@@ -191,7 +168,7 @@ CUresult add_node(Call& c, CUgraphNode* out, CUgraph graph, const CUgraphNode* a
 
 // The pointers stay valid as long as the node does and is not changed.
 template <class Params>
-CUresult kernel_get(CUgraphNode handle, Params* out) {
+CUresult kernel_get_params(Call&, CUgraphNode handle, Params* out) {
   require(out);
   std::lock_guard guard(state().submit_lock);
   Node& node = node_of(handle);
@@ -211,17 +188,8 @@ CUresult kernel_get(CUgraphNode handle, Params* out) {
   out->kernelParams = node.param_pointers.data();
   return CUDA_SUCCESS;
 }
-CUresult kernel_get_params(Call&, CUgraphNode node, CUDA_KERNEL_NODE_PARAMS_v1* out) {
-  return kernel_get(node, out);
-}
-CUresult kernel_get_params_v2(Call&, CUgraphNode node, CUDA_KERNEL_NODE_PARAMS_v2* out) {
-  return kernel_get(node, out);
-}
-CUresult kernel_set_params(Call&, CUgraphNode node, const CUDA_KERNEL_NODE_PARAMS_v1* p) {
-  require(p);
-  return change(node, task_from(widened(*p)));
-}
-CUresult kernel_set_params_v2(Call&, CUgraphNode node, const CUDA_KERNEL_NODE_PARAMS_v2* p) {
+template <class Params>
+CUresult change_from(Call&, CUgraphNode node, const Params* p) {
   require(p);
   return change(node, task_from(*p));
 }
@@ -241,25 +209,13 @@ CUresult kernel_set_attribute(Call&, CUgraphNode handle, CUkernelNodeAttrID,
   return CUDA_SUCCESS;
 }
 
-CUresult memcpy_get_params(Call&, CUgraphNode handle, CUDA_MEMCPY3D* out) {
+// Of the kinds whose task holds what they were made from.
+template <class Kind>
+CUresult get_params(Call&, CUgraphNode handle, decltype(Kind::what)* out) {
   require(out);
   std::lock_guard guard(state().submit_lock);
-  *out = part<CopyTask>(node_of(handle)).what;
+  *out = part<Kind>(node_of(handle)).what;
   return CUDA_SUCCESS;
-}
-CUresult memcpy_set_params(Call&, CUgraphNode node, const CUDA_MEMCPY3D* p) {
-  require(p);
-  return change(node, task_from(*p));
-}
-CUresult memset_get_params(Call&, CUgraphNode handle, CUDA_MEMSET_NODE_PARAMS* out) {
-  require(out);
-  std::lock_guard guard(state().submit_lock);
-  *out = part<MemsetTask>(node_of(handle)).what;
-  return CUDA_SUCCESS;
-}
-CUresult memset_set_params(Call&, CUgraphNode node, const CUDA_MEMSET_NODE_PARAMS* p) {
-  require(p);
-  return change(node, task_from(*p));
 }
 CUresult host_get_params(Call&, CUgraphNode handle, CUDA_HOST_NODE_PARAMS_v1* out) {
   require(out);
@@ -267,10 +223,6 @@ CUresult host_get_params(Call&, CUgraphNode handle, CUDA_HOST_NODE_PARAMS_v1* ou
   const HostTask& task = part<HostTask>(node_of(handle));
   *out = {task.fn, task.user_data};
   return CUDA_SUCCESS;
-}
-CUresult host_set_params(Call&, CUgraphNode node, const CUDA_HOST_NODE_PARAMS_v1* p) {
-  require(p);
-  return change(node, task_from(*p));
 }
 CUresult memop_get_params(Call&, CUgraphNode handle, CUDA_BATCH_MEM_OP_NODE_PARAMS_v1* out) {
   require(out);
@@ -281,39 +233,22 @@ CUresult memop_get_params(Call&, CUgraphNode handle, CUDA_BATCH_MEM_OP_NODE_PARA
   out->paramArray = task.operations.data();
   return CUDA_SUCCESS;
 }
-CUresult memop_set_params(Call&, CUgraphNode node, const CUDA_BATCH_MEM_OP_NODE_PARAMS_v1* p) {
-  require(p);
-  return change(node, task_from(*p));
-}
 CUresult child_get_graph(Call&, CUgraphNode handle, CUgraph* out) {
   require(out);
   std::lock_guard guard(state().submit_lock);
   *out = reinterpret_cast<CUgraph>(part<ChildGraphTask>(node_of(handle)).graph.get());
   return CUDA_SUCCESS;
 }
-CUresult event_record_get(Call&, CUgraphNode handle, CUevent* out) {
+template <class Kind>
+CUresult get_event(Call&, CUgraphNode handle, CUevent* out) {
   require(out);
   std::lock_guard guard(state().submit_lock);
-  *out = reinterpret_cast<CUevent>(part<EventRecordTask>(node_of(handle)).event.get());
+  *out = reinterpret_cast<CUevent>(part<Kind>(node_of(handle)).event.get());
   return CUDA_SUCCESS;
 }
-CUresult event_record_set(Call&, CUgraphNode node, CUevent event) {
-  return change(node, EventRecordTask{event_of(event)});
-}
-CUresult event_wait_get(Call&, CUgraphNode handle, CUevent* out) {
-  require(out);
-  std::lock_guard guard(state().submit_lock);
-  *out = reinterpret_cast<CUevent>(part<EventWaitTask>(node_of(handle)).event.get());
-  return CUDA_SUCCESS;
-}
-CUresult event_wait_set(Call&, CUgraphNode node, CUevent event) {
-  return change(node, EventWaitTask{event_of(event)});
-}
-CUresult alloc_get_params(Call&, CUgraphNode handle, CUDA_MEM_ALLOC_NODE_PARAMS* out) {
-  require(out);
-  std::lock_guard guard(state().submit_lock);
-  *out = part<AllocTask>(node_of(handle)).what;
-  return CUDA_SUCCESS;
+template <class Kind>
+CUresult set_event(Call&, CUgraphNode node, CUevent event) {
+  return change(node, Kind{event_of(event)});
 }
 CUresult free_get_params(Call&, CUgraphNode handle, CUdeviceptr* out) {
   require(out);
@@ -330,39 +265,39 @@ CUresult node_set_params(Call&, CUgraphNode node, CUgraphNodeParams* p) {
 }  // namespace flexlom::sim
 
 using namespace flexlom::sim;
-SIM_EXPORT(cuGraphAddKernelNode, add_kernel);
-SIM_EXPORT(cuGraphAddKernelNode_v2, add_kernel_v2);
+SIM_EXPORT(cuGraphAddKernelNode, add_from<CUDA_KERNEL_NODE_PARAMS_v1>);
+SIM_EXPORT(cuGraphAddKernelNode_v2, add_from<CUDA_KERNEL_NODE_PARAMS_v2>);
 SIM_EXPORT(cuGraphAddMemcpyNode, add_memcpy);
 SIM_EXPORT(cuGraphAddMemsetNode, add_memset);
-SIM_EXPORT(cuGraphAddHostNode, add_host);
-SIM_EXPORT(cuGraphAddBatchMemOpNode, add_memop);
+SIM_EXPORT(cuGraphAddHostNode, add_from<CUDA_HOST_NODE_PARAMS_v1>);
+SIM_EXPORT(cuGraphAddBatchMemOpNode, add_from<CUDA_BATCH_MEM_OP_NODE_PARAMS_v1>);
 SIM_EXPORT(cuGraphAddEmptyNode, add_empty);
 SIM_EXPORT(cuGraphAddChildGraphNode, add_child);
-SIM_EXPORT(cuGraphAddEventRecordNode, add_event_record);
-SIM_EXPORT(cuGraphAddEventWaitNode, add_event_wait);
+SIM_EXPORT(cuGraphAddEventRecordNode, add_event<EventRecordTask>);
+SIM_EXPORT(cuGraphAddEventWaitNode, add_event<EventWaitTask>);
 SIM_EXPORT(cuGraphAddMemAllocNode, add_alloc);
 SIM_EXPORT(cuGraphAddMemFreeNode, add_free);
 SIM_EXPORT(cuGraphAddNode, add_node);
 SIM_EXPORT(cuGraphAddNode_v2, add_node_v2);
-SIM_EXPORT(cuGraphKernelNodeGetParams, kernel_get_params);
-SIM_EXPORT(cuGraphKernelNodeGetParams_v2, kernel_get_params_v2);
-SIM_EXPORT(cuGraphKernelNodeSetParams, kernel_set_params);
-SIM_EXPORT(cuGraphKernelNodeSetParams_v2, kernel_set_params_v2);
+SIM_EXPORT(cuGraphKernelNodeGetParams, kernel_get_params<CUDA_KERNEL_NODE_PARAMS_v1>);
+SIM_EXPORT(cuGraphKernelNodeGetParams_v2, kernel_get_params<CUDA_KERNEL_NODE_PARAMS_v2>);
+SIM_EXPORT(cuGraphKernelNodeSetParams, change_from<CUDA_KERNEL_NODE_PARAMS_v1>);
+SIM_EXPORT(cuGraphKernelNodeSetParams_v2, change_from<CUDA_KERNEL_NODE_PARAMS_v2>);
 SIM_EXPORT(cuGraphKernelNodeGetAttribute, kernel_get_attribute);
 SIM_EXPORT(cuGraphKernelNodeSetAttribute, kernel_set_attribute);
-SIM_EXPORT(cuGraphMemcpyNodeGetParams, memcpy_get_params);
-SIM_EXPORT(cuGraphMemcpyNodeSetParams, memcpy_set_params);
-SIM_EXPORT(cuGraphMemsetNodeGetParams, memset_get_params);
-SIM_EXPORT(cuGraphMemsetNodeSetParams, memset_set_params);
+SIM_EXPORT(cuGraphMemcpyNodeGetParams, get_params<CopyTask>);
+SIM_EXPORT(cuGraphMemcpyNodeSetParams, change_from<CUDA_MEMCPY3D>);
+SIM_EXPORT(cuGraphMemsetNodeGetParams, get_params<MemsetTask>);
+SIM_EXPORT(cuGraphMemsetNodeSetParams, change_from<CUDA_MEMSET_NODE_PARAMS>);
 SIM_EXPORT(cuGraphHostNodeGetParams, host_get_params);
-SIM_EXPORT(cuGraphHostNodeSetParams, host_set_params);
+SIM_EXPORT(cuGraphHostNodeSetParams, change_from<CUDA_HOST_NODE_PARAMS_v1>);
 SIM_EXPORT(cuGraphBatchMemOpNodeGetParams, memop_get_params);
-SIM_EXPORT(cuGraphBatchMemOpNodeSetParams, memop_set_params);
+SIM_EXPORT(cuGraphBatchMemOpNodeSetParams, change_from<CUDA_BATCH_MEM_OP_NODE_PARAMS_v1>);
 SIM_EXPORT(cuGraphChildGraphNodeGetGraph, child_get_graph);
-SIM_EXPORT(cuGraphEventRecordNodeGetEvent, event_record_get);
-SIM_EXPORT(cuGraphEventRecordNodeSetEvent, event_record_set);
-SIM_EXPORT(cuGraphEventWaitNodeGetEvent, event_wait_get);
-SIM_EXPORT(cuGraphEventWaitNodeSetEvent, event_wait_set);
-SIM_EXPORT(cuGraphMemAllocNodeGetParams, alloc_get_params);
+SIM_EXPORT(cuGraphEventRecordNodeGetEvent, get_event<EventRecordTask>);
+SIM_EXPORT(cuGraphEventRecordNodeSetEvent, set_event<EventRecordTask>);
+SIM_EXPORT(cuGraphEventWaitNodeGetEvent, get_event<EventWaitTask>);
+SIM_EXPORT(cuGraphEventWaitNodeSetEvent, set_event<EventWaitTask>);
+SIM_EXPORT(cuGraphMemAllocNodeGetParams, get_params<AllocTask>);
 SIM_EXPORT(cuGraphMemFreeNodeGetParams, free_get_params);
 SIM_EXPORT(cuGraphNodeSetParams, node_set_params);

@@ -4,6 +4,7 @@
 
 namespace flexlom::sim {
 
+Task task_from(const CUDA_KERNEL_NODE_PARAMS_v1& p);
 Task task_from(const CUDA_KERNEL_NODE_PARAMS_v2& p);
 Task task_from(const CUDA_MEMCPY3D& p);
 Task task_from(const CUDA_MEMSET_NODE_PARAMS& p);
@@ -12,7 +13,6 @@ Task task_from(const CUDA_BATCH_MEM_OP_NODE_PARAMS_v1& p);
 // Any kind. Takes submit_lock for events and child graphs: call without it. Memory of an allocation
 // node is made here, and its address stored in the parameters.
 Task task_from(CUgraphNodeParams& p);
-CUDA_KERNEL_NODE_PARAMS_v2 widened(const CUDA_KERNEL_NODE_PARAMS_v1& p);
 
 // The task of a node, when it is of this kind.
 template <class Kind>

@@ -19,10 +19,17 @@ Table& table() {
   return *shared;
 }
 
+// Modules hold CUfunctions, libraries CUkernels. Many questions are asked of either kind, each by a
+// call of its own, and a handle of the other kind is refused.
 template <class Handle>
-Handle new_module(bool is_library, Context* context) {
+constexpr bool is_library = std::is_same_v<Handle, CUlibrary>;
+template <class Handle>
+constexpr bool is_kernel = std::is_same_v<Handle, CUkernel>;
+
+template <class Handle>
+Handle new_module(Context* context) {
   auto* module = new Module;
-  module->is_library = is_library;
+  module->is_library = is_library<Handle>;
   module->context = context;
   std::lock_guard guard(table().lock);
   table().modules.insert(module);
@@ -31,36 +38,39 @@ Handle new_module(bool is_library, Context* context) {
 
 // The rest is called with the table's lock held.
 
-Module& module_of(void* handle, bool is_library) {
-  auto* module = static_cast<Module*>(handle);
-  require(table().modules.contains(module) && module->is_library == is_library,
+template <class Handle>
+Module& module_of(Handle handle) {
+  auto* module = reinterpret_cast<Module*>(handle);
+  require(table().modules.contains(module) && module->is_library == is_library<Handle>,
           CUDA_ERROR_INVALID_HANDLE);
   return *module;
 }
 
-Function& function_of(void* handle) {
+Function& either_function_of(void* handle) {
   auto* function = static_cast<Function*>(handle);
   require(table().functions.contains(function), CUDA_ERROR_INVALID_HANDLE);
   return *function;
 }
-Function& function_of(void* handle, bool is_kernel) {
-  Function& function = function_of(handle);
-  require(function.is_kernel == is_kernel, CUDA_ERROR_INVALID_HANDLE);
+template <class Handle>
+Function& function_of(Handle handle) {
+  Function& function = either_function_of(handle);
+  require(function.is_kernel == is_kernel<Handle>, CUDA_ERROR_INVALID_HANDLE);
   return function;
 }
 
-Function* look_up(Module& module, const char* name, bool is_kernel) {
+template <class Handle>
+Handle look_up(Module& module, const char* name) {
   const Kernel* kernel = find_kernel(name);
   require(kernel != nullptr, CUDA_ERROR_NOT_FOUND);
-  auto& place = (is_kernel ? module.kernels : module.functions)[name];
+  auto& place = (is_kernel<Handle> ? module.kernels : module.functions)[name];
   if (!place) {
     place = std::make_unique<Function>();
     place->kernel = kernel;
-    place->is_kernel = is_kernel;
+    place->is_kernel = is_kernel<Handle>;
     place->owner = &module;
     table().functions.insert(place.get());
   }
-  return place.get();
+  return reinterpret_cast<Handle>(place.get());
 }
 
 void unload(Module& module) {
@@ -72,7 +82,7 @@ void unload(Module& module) {
 
 CUresult load(CUmodule* out, const void* image) {
   require(out && image);
-  *out = new_module<CUmodule>(false, &current_context());
+  *out = new_module<CUmodule>(&current_context());
   return CUDA_SUCCESS;
 }
 CUresult module_load_data(Call&, CUmodule* out, const void* image) { return load(out, image); }
@@ -90,37 +100,42 @@ CUresult module_unload(Call&, CUmodule handle) {
   Context& context = current_context();
   drain(context);
   std::lock_guard guard(table().lock);
-  unload(module_of(handle, false));
+  unload(module_of(handle));
   return CUDA_SUCCESS;
 }
 CUresult module_get_function(Call&, CUfunction* out, CUmodule handle, const char* name) {
   require(out && name);
   current_context();
   std::lock_guard guard(table().lock);
-  *out = reinterpret_cast<CUfunction>(look_up(module_of(handle, false), name, false));
+  *out = look_up<CUfunction>(module_of(handle), name);
   return CUDA_SUCCESS;
 }
-CUresult module_get_global(Call&, CUdeviceptr*, size_t*, CUmodule handle, const char* name) {
+template <class Handle>
+CUresult get_global(Call&, CUdeviceptr*, size_t*, Handle handle, const char* name) {
   require(name);
   std::lock_guard guard(table().lock);
-  module_of(handle, false);
+  module_of(handle);
   return CUDA_ERROR_NOT_FOUND;
 }
-CUresult module_function_count(Call&, unsigned* out, CUmodule handle) {
+template <class Handle>
+CUresult function_count(Call&, unsigned* out, Handle handle) {
   require(out);
   std::lock_guard guard(table().lock);
-  module_of(handle, false);
+  module_of(handle);
   *out = static_cast<unsigned>(kernels().size());
   return CUDA_SUCCESS;
 }
-CUresult module_enumerate(Call&, CUfunction* out, unsigned count, CUmodule handle) {
+template <class FunctionHandle, class Handle>
+CUresult enumerate(Call&, FunctionHandle* out, unsigned count, Handle handle) {
   require(out);
   std::lock_guard guard(table().lock);
-  Module& module = module_of(handle, false);
+  Module& module = module_of(handle);
   for (unsigned i = 0; i < count && i < kernels().size(); ++i)
-    out[i] = reinterpret_cast<CUfunction>(look_up(module, kernels()[i].name, false));
+    out[i] = look_up<FunctionHandle>(module, kernels()[i].name);
   return CUDA_SUCCESS;
 }
+constexpr auto module_enumerate = enumerate<CUfunction, CUmodule>;
+constexpr auto library_enumerate = enumerate<CUkernel, CUlibrary>;
 CUresult module_loading_mode(Call&, CUmoduleLoadingMode* out) {
   require(out);
   *out = CU_MODULE_LAZY_LOADING;
@@ -130,7 +145,7 @@ CUresult module_loading_mode(Call&, CUmoduleLoadingMode* out) {
 CUresult library_load_data(Call&, CUlibrary* out, const void* code, CUjit_option*, void**, unsigned,
                            CUlibraryOption*, void**, unsigned) {
   require(out && code);
-  *out = new_module<CUlibrary>(true, nullptr);
+  *out = new_module<CUlibrary>(nullptr);
   return CUDA_SUCCESS;
 }
 CUresult library_load_file(Call&, CUlibrary* out, const char* path, CUjit_option*, void**, unsigned,
@@ -138,90 +153,56 @@ CUresult library_load_file(Call&, CUlibrary* out, const char* path, CUjit_option
   struct stat status;
   require(out && path);
   require(stat(path, &status) == 0, CUDA_ERROR_FILE_NOT_FOUND);
-  *out = new_module<CUlibrary>(true, nullptr);
+  *out = new_module<CUlibrary>(nullptr);
   return CUDA_SUCCESS;
 }
 CUresult library_unload(Call&, CUlibrary handle) {
   std::lock_guard guard(table().lock);
-  unload(module_of(handle, true));
+  unload(module_of(handle));
   return CUDA_SUCCESS;
 }
 CUresult library_get_kernel(Call&, CUkernel* out, CUlibrary handle, const char* name) {
   require(out && name);
   std::lock_guard guard(table().lock);
-  *out = reinterpret_cast<CUkernel>(look_up(module_of(handle, true), name, true));
+  *out = look_up<CUkernel>(module_of(handle), name);
   return CUDA_SUCCESS;
 }
-CUresult library_kernel_count(Call&, unsigned* out, CUlibrary handle) {
-  require(out);
-  std::lock_guard guard(table().lock);
-  module_of(handle, true);
-  *out = static_cast<unsigned>(kernels().size());
-  return CUDA_SUCCESS;
-}
-CUresult library_enumerate(Call&, CUkernel* out, unsigned count, CUlibrary handle) {
-  require(out);
-  std::lock_guard guard(table().lock);
-  Module& module = module_of(handle, true);
-  for (unsigned i = 0; i < count && i < kernels().size(); ++i)
-    out[i] = reinterpret_cast<CUkernel>(look_up(module, kernels()[i].name, true));
-  return CUDA_SUCCESS;
-}
-CUresult library_get_global(Call&, CUdeviceptr*, size_t*, CUlibrary handle, const char* name) {
-  require(name);
-  std::lock_guard guard(table().lock);
-  module_of(handle, true);
-  return CUDA_ERROR_NOT_FOUND;
-}
-
 CUresult kernel_get_function(Call&, CUfunction* out, CUkernel handle) {
   require(out);
   current_context();
   std::lock_guard guard(table().lock);
-  Function& kernel = function_of(handle, true);
-  *out = reinterpret_cast<CUfunction>(look_up(*kernel.owner, kernel.kernel->name, false));
+  Function& kernel = function_of(handle);
+  *out = look_up<CUfunction>(*kernel.owner, kernel.kernel->name);
   return CUDA_SUCCESS;
 }
 CUresult kernel_get_library(Call&, CUlibrary* out, CUkernel handle) {
   require(out);
   std::lock_guard guard(table().lock);
-  *out = reinterpret_cast<CUlibrary>(function_of(handle, true).owner);
+  *out = reinterpret_cast<CUlibrary>(function_of(handle).owner);
   return CUDA_SUCCESS;
 }
 CUresult func_get_module(Call&, CUmodule* out, CUfunction handle) {
   require(out);
   std::lock_guard guard(table().lock);
-  *out = reinterpret_cast<CUmodule>(function_of(handle, false).owner);
+  *out = reinterpret_cast<CUmodule>(function_of(handle).owner);
   return CUDA_SUCCESS;
 }
 
-CUresult param_info(void* handle, bool is_kernel, size_t index, size_t* offset, size_t* bytes) {
+template <class Handle>
+CUresult get_param_info(Call&, Handle handle, size_t index, size_t* offset, size_t* bytes) {
   require(offset);
   std::lock_guard guard(table().lock);
-  const auto& params = function_of(handle, is_kernel).kernel->params;
+  const auto& params = function_of(handle).kernel->params;
   require(index < params.size());
   *offset = params[index].offset;
   if (bytes) *bytes = params[index].bytes;
   return CUDA_SUCCESS;
 }
-CUresult func_get_param_info(Call&, CUfunction handle, size_t index, size_t* offset,
-                             size_t* bytes) {
-  return param_info(handle, false, index, offset, bytes);
-}
-CUresult kernel_get_param_info(Call&, CUkernel handle, size_t index, size_t* offset,
-                               size_t* bytes) {
-  return param_info(handle, true, index, offset, bytes);
-}
-CUresult func_get_name(Call&, const char** out, CUfunction handle) {
+template <class Handle>
+CUresult get_name(Call&, const char** out, Handle handle) {
   require(out);
   std::lock_guard guard(table().lock);
-  *out = function_of(handle, false).kernel->name;
-  return CUDA_SUCCESS;
-}
-CUresult kernel_get_name(Call&, const char** out, CUkernel handle) {
-  require(out);
-  std::lock_guard guard(table().lock);
-  *out = function_of(handle, true).kernel->name;
+  *out = function_of(handle).kernel->name;
   return CUDA_SUCCESS;
 }
 
@@ -248,53 +229,53 @@ int attribute_of(const Function& function, CUfunction_attribute attribute) {
 CUresult func_get_attribute(Call&, int* out, CUfunction_attribute attribute, CUfunction handle) {
   require(out);
   std::lock_guard guard(table().lock);
-  *out = attribute_of(function_of(handle, false), attribute);
+  *out = attribute_of(function_of(handle), attribute);
   return CUDA_SUCCESS;
 }
-CUresult func_set_attribute(Call&, CUfunction handle, CUfunction_attribute attribute, int value) {
+template <class Handle>
+CUresult set_attribute(Handle handle, CUfunction_attribute attribute, int value) {
   std::lock_guard guard(table().lock);
-  Function& function = function_of(handle, false);
+  Function& function = function_of(handle);
   attribute_of(function, attribute);
   function.attributes[attribute] = value;
   return CUDA_SUCCESS;
+}
+CUresult func_set_attribute(Call&, CUfunction handle, CUfunction_attribute attribute, int value) {
+  return set_attribute(handle, attribute, value);
 }
 CUresult kernel_get_attribute(Call&, int* out, CUfunction_attribute attribute, CUkernel handle,
                               CUdevice dev) {
   require(out);
   device_at(dev);
   std::lock_guard guard(table().lock);
-  *out = attribute_of(function_of(handle, true), attribute);
+  *out = attribute_of(function_of(handle), attribute);
   return CUDA_SUCCESS;
 }
 CUresult kernel_set_attribute(Call&, CUfunction_attribute attribute, int value, CUkernel handle,
                               CUdevice dev) {
   device_at(dev);
-  std::lock_guard guard(table().lock);
-  Function& function = function_of(handle, true);
-  attribute_of(function, attribute);
-  function.attributes[attribute] = value;
-  return CUDA_SUCCESS;
+  return set_attribute(handle, attribute, value);
 }
 CUresult func_set_cache_config(Call&, CUfunction handle, CUfunc_cache) {
   std::lock_guard guard(table().lock);
-  function_of(handle);
+  either_function_of(handle);
   return CUDA_SUCCESS;
 }
 CUresult kernel_set_cache_config(Call&, CUkernel handle, CUfunc_cache, CUdevice) {
   std::lock_guard guard(table().lock);
-  function_of(handle, true);
+  function_of(handle);
   return CUDA_SUCCESS;
 }
 CUresult func_is_loaded(Call&, CUfunctionLoadingState* out, CUfunction handle) {
   require(out);
   std::lock_guard guard(table().lock);
-  function_of(handle);
+  either_function_of(handle);
   *out = CU_FUNCTION_LOADING_STATE_LOADED;
   return CUDA_SUCCESS;
 }
 CUresult func_load(Call&, CUfunction handle) {
   std::lock_guard guard(table().lock);
-  function_of(handle);
+  either_function_of(handle);
   return CUDA_SUCCESS;
 }
 
@@ -302,7 +283,7 @@ CUresult func_load(Call&, CUfunction handle) {
 
 const Kernel& launchable(CUfunction handle) {
   std::lock_guard guard(table().lock);
-  return *function_of(handle).kernel;
+  return *either_function_of(handle).kernel;
 }
 
 void unload_modules(Context& context) {
@@ -321,28 +302,28 @@ SIM_EXPORT(cuModuleLoadDataEx, module_load_data_ex);
 SIM_EXPORT(cuModuleLoadFatBinary, module_load_data);
 SIM_EXPORT(cuModuleUnload, module_unload);
 SIM_EXPORT(cuModuleGetFunction, module_get_function);
-SIM_EXPORT(cuModuleGetGlobal_v2, module_get_global);
-SIM_EXPORT(cuModuleGetFunctionCount, module_function_count);
+SIM_EXPORT(cuModuleGetGlobal_v2, get_global<CUmodule>);
+SIM_EXPORT(cuModuleGetFunctionCount, function_count<CUmodule>);
 SIM_EXPORT(cuModuleEnumerateFunctions, module_enumerate);
 SIM_EXPORT(cuModuleGetLoadingMode, module_loading_mode);
 SIM_EXPORT(cuLibraryLoadData, library_load_data);
 SIM_EXPORT(cuLibraryLoadFromFile, library_load_file);
 SIM_EXPORT(cuLibraryUnload, library_unload);
 SIM_EXPORT(cuLibraryGetKernel, library_get_kernel);
-SIM_EXPORT(cuLibraryGetKernelCount, library_kernel_count);
+SIM_EXPORT(cuLibraryGetKernelCount, function_count<CUlibrary>);
 SIM_EXPORT(cuLibraryEnumerateKernels, library_enumerate);
-SIM_EXPORT(cuLibraryGetGlobal, library_get_global);
-SIM_EXPORT(cuLibraryGetManaged, library_get_global);
+SIM_EXPORT(cuLibraryGetGlobal, get_global<CUlibrary>);
+SIM_EXPORT(cuLibraryGetManaged, get_global<CUlibrary>);
 SIM_EXPORT(cuKernelGetFunction, kernel_get_function);
 SIM_EXPORT(cuKernelGetLibrary, kernel_get_library);
-SIM_EXPORT(cuKernelGetParamInfo, kernel_get_param_info);
-SIM_EXPORT(cuKernelGetName, kernel_get_name);
+SIM_EXPORT(cuKernelGetParamInfo, get_param_info<CUkernel>);
+SIM_EXPORT(cuKernelGetName, get_name<CUkernel>);
 SIM_EXPORT(cuKernelGetAttribute, kernel_get_attribute);
 SIM_EXPORT(cuKernelSetAttribute, kernel_set_attribute);
 SIM_EXPORT(cuKernelSetCacheConfig, kernel_set_cache_config);
 SIM_EXPORT(cuFuncGetModule, func_get_module);
-SIM_EXPORT(cuFuncGetParamInfo, func_get_param_info);
-SIM_EXPORT(cuFuncGetName, func_get_name);
+SIM_EXPORT(cuFuncGetParamInfo, get_param_info<CUfunction>);
+SIM_EXPORT(cuFuncGetName, get_name<CUfunction>);
 SIM_EXPORT(cuFuncGetAttribute, func_get_attribute);
 SIM_EXPORT(cuFuncSetAttribute, func_set_attribute);
 SIM_EXPORT(cuFuncSetCacheConfig, func_set_cache_config);
