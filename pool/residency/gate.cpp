@@ -1,0 +1,28 @@
+#include "pool/residency/gate.h"
+
+#include <linux/futex.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <climits>
+
+namespace flexlom::pool {
+
+namespace {
+// After this a thread held at the gate looks again by itself: in a forked child, whose closer does
+// not exist, nobody else would wake it.
+constexpr long kLongestWait_ns = 50'000'000;
+}  // namespace
+
+void ThreadSync::wait(const Word& word, uint32_t seen) noexcept {
+  const timespec limit{0, kLongestWait_ns};
+  syscall(SYS_futex, reinterpret_cast<const uint32_t*>(&word), FUTEX_WAIT_PRIVATE, seen, &limit,
+          nullptr, 0);
+}
+
+void ThreadSync::wake_all(const Word& word) noexcept {
+  syscall(SYS_futex, reinterpret_cast<const uint32_t*>(&word), FUTEX_WAKE_PRIVATE, INT_MAX, nullptr,
+          nullptr, 0);
+}
+
+}  // namespace flexlom::pool
