@@ -7,6 +7,7 @@
 
 #include "interpose/doors/gate.h"
 #include "interpose/doors/originals.h"
+#include "interpose/heat/range.h"
 
 namespace flexlom {
 
@@ -107,6 +108,10 @@ void Listener::unmapped(int device, CUdeviceptr address, size_t bytes, pool::Whe
   if (writer_ != nullptr) writer_->unmap(event_of(device, address, bytes, where));
 }
 
+void Listener::device_opened(int, CUdeviceptr base, size_t bytes) noexcept {
+  heat::note_range(base, bytes);
+}
+
 void Listener::out_of_memory(const pool::OutOfMemory& oom) noexcept {
   if (writer_ != nullptr) {
     trace::Event e;
@@ -172,6 +177,28 @@ void Listener::say(std::string_view level, std::string_view text) noexcept {
   }
 }
 
+namespace {
+
+std::string moves_text(const pool::ResidencyStats& s) {
+  const pool::MoveStats& m = s.moves;
+  const auto given_up = [&](pool::GaveUp why) { return m.given_up[static_cast<size_t>(why)]; };
+  return fmt::format(
+      "promoted_bytes={} demoted_bytes={} demoted_copied_bytes={} clean_pages={} batches={} "
+      "shut_us={} longest_shut_us={} begin_us={} drain_us={} compare_us={} place_us={} "
+      "demote_us={} "
+      "wait_us={} in_place={} in_place_bytes={} promoted_for={} "
+      "measured={} given_up_capture={} given_up_readers={} given_up_work={} given_up_context={} "
+      "given_up_memory={}",
+      m.promoted_bytes, m.demoted_bytes, m.demoted_copied_bytes, m.clean_pages, m.batches,
+      m.shut_ns / 1000, m.longest_shut_ns / 1000, m.begin_ns / 1000, m.drain_ns / 1000,
+      m.compare_ns / 1000, m.place_ns / 1000, m.demote_ns / 1000, m.wait_ns / 1000, s.in_place,
+      s.in_place_bytes, s.promoted_for, s.measured, given_up(pool::GaveUp::capture),
+      given_up(pool::GaveUp::readers), given_up(pool::GaveUp::work),
+      given_up(pool::GaveUp::context), given_up(pool::GaveUp::no_memory));
+}
+
+}  // namespace
+
 void Listener::summary(bool stats, bool coverage) noexcept {
   try {
     if (pool_ != nullptr) {
@@ -196,6 +223,10 @@ void Listener::summary(bool stats, bool coverage) noexcept {
           writer_->stats(t);
         }
         if (!stats) return;
+        if (pool_->residency() != nullptr) {
+          const pool::ResidencyStats m = pool_->residency()->stats();
+          if (m.moves.batches > 0 || m.touched > 0) say("stats", moves_text(m));
+        }
         say("stats",
             fmt::format("device_peak_bytes={} host_peak_bytes={} spilled_bytes={} allocs={} "
                         "frees={} ooms={} budget_bytes={} asked_peak_bytes={} device={}",

@@ -32,6 +32,7 @@ class Listener final : public pool::Observer {
   void spilled(int device, CUdeviceptr address, size_t bytes) noexcept override;
   void mapped(int device, CUdeviceptr address, size_t bytes, pool::Where) noexcept override;
   void unmapped(int device, CUdeviceptr address, size_t bytes, pool::Where) noexcept override;
+  void device_opened(int device, CUdeviceptr base, size_t bytes) noexcept override;
   void out_of_memory(const pool::OutOfMemory&) noexcept override;
   void warned(std::string_view text) noexcept override;
 

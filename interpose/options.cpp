@@ -140,6 +140,18 @@ bool parse(std::string_view text, SoftOom& out) {
   return true;
 }
 
+bool parse(std::string_view text, Policy& out) {
+  text = trim(text);
+  constexpr std::pair<const char*, Policy> kNames[] = {
+      {"auto", Policy::automatic}, {"pin", Policy::pin}, {"lru", Policy::lru}};
+  for (const auto& [name, policy] : kNames) {
+    if (!same_word(text, name)) continue;
+    out = policy;
+    return true;
+  }
+  return false;
+}
+
 bool parse(std::string_view text, int64_t& out) {
   text = trim(text);
   if (text == "-1") {

@@ -14,6 +14,7 @@
 namespace flexlom {
 
 enum class SoftOom { automatic, on, off };
+enum class Policy { automatic, pin, lru };  // what may move, and which first
 
 // An amount of memory, given in bytes or as a share of something known only later.
 struct Limit {
@@ -40,6 +41,7 @@ struct Options {
   bool stats = false, strict = false, coverage = false, disable = false, quiet = false,
        verbose = false;
   SoftOom soft_oom = SoftOom::automatic;
+  Policy policy = Policy::automatic;
   int64_t idle_trim_ms = 5000;  // 0: at once, -1: never
 };
 

@@ -148,6 +148,62 @@ CUresult RealDriver::synchronize(CUcontext context) noexcept {
   return r;
 }
 
+namespace {
+
+// The context is current for as long as this lives.
+class Current {
+ public:
+  explicit Current(CUcontext context) noexcept : result_(CALL(cuCtxPushCurrent_v2, context)) {}
+  ~Current() {
+    CUcontext popped = nullptr;
+    if (result_ == CUDA_SUCCESS) CALL(cuCtxPopCurrent_v2, &popped);
+  }
+  Current(const Current&) = delete;
+  Current& operator=(const Current&) = delete;
+  CUresult result() const noexcept { return result_; }
+
+ private:
+  const CUresult result_;
+};
+
+}  // namespace
+
+CUresult RealDriver::stream_create(CUcontext context, CUstream* stream) noexcept {
+  const Current current(context);
+  return current.result() == CUDA_SUCCESS ? CALL(cuStreamCreate, stream, CU_STREAM_NON_BLOCKING)
+                                          : current.result();
+}
+
+void RealDriver::stream_destroy(CUcontext context, CUstream stream) noexcept {
+  const Current current(context);
+  fingerprints_.release_stream(stream);
+  CALL(cuStreamDestroy_v2, stream);
+}
+
+pool::Fingerprint* RealDriver::mark_buffer(CUcontext context, size_t* count) noexcept {
+  const Current current(context);
+  return fingerprints_.results(count);
+}
+
+CUresult RealDriver::fingerprint(CUcontext context, CUstream stream, const pool::PageRange* pages,
+                                 size_t count, pool::Fingerprint* marks) noexcept {
+  const Current current(context);
+  return current.result() == CUDA_SUCCESS ? fingerprints_.run(context, stream, pages, count, marks)
+                                          : current.result();
+}
+
+CUresult RealDriver::copy(CUcontext context, CUstream stream, CUdeviceptr to, CUdeviceptr from,
+                          size_t bytes) noexcept {
+  const Current current(context);
+  return current.result() == CUDA_SUCCESS ? CALL(cuMemcpyAsync, to, from, bytes, stream)
+                                          : current.result();
+}
+
+CUresult RealDriver::record_on(CUcontext context, CUstream stream, CUevent event) noexcept {
+  const Current current(context);
+  return current.result() == CUDA_SUCCESS ? CALL(cuEventRecord, event, stream) : current.result();
+}
+
 #undef CALL
 
 }  // namespace flexlom

@@ -2,6 +2,7 @@
 // device.
 #pragma once
 
+#include "interpose/fingerprints.h"
 #include "pool/driver.h"
 
 namespace flexlom {
@@ -24,6 +25,14 @@ class RealDriver final : public pool::Driver {
   CUresult record(CUcontext context, CUevent event) noexcept override;
   CUresult query(CUevent event) noexcept override;
   CUresult synchronize(CUcontext context) noexcept override;
+  CUresult stream_create(CUcontext context, CUstream* stream) noexcept override;
+  void stream_destroy(CUcontext context, CUstream stream) noexcept override;
+  CUresult copy(CUcontext context, CUstream stream, CUdeviceptr to, CUdeviceptr from,
+                size_t bytes) noexcept override;
+  CUresult record_on(CUcontext context, CUstream stream, CUevent event) noexcept override;
+  pool::Fingerprint* mark_buffer(CUcontext context, size_t* count) noexcept override;
+  CUresult fingerprint(CUcontext context, CUstream stream, const pool::PageRange* pages,
+                       size_t count, pool::Fingerprint* marks) noexcept override;
 
  private:
   struct Probed {
@@ -35,6 +44,7 @@ class RealDriver final : public pool::Driver {
   bool probe_host(int device, Probed* probed, CUresult* error) noexcept;
 
   static constexpr int kDevices = 64;
+  Fingerprints fingerprints_;
   Probed probed_[kDevices];  // written by facts(), before any frame of that device is made
 };
 

@@ -15,6 +15,8 @@
 
 namespace flexlom {
 
+bool doors::gate_abandoned() noexcept { return runtime() == nullptr; }
+
 constinit thread_local int InsidePool::depth_ __attribute__((tls_model("initial-exec"))) = 0;
 
 namespace {
@@ -48,6 +50,11 @@ pool::PoolConfig pool_config(const Options& options) {
   config.idle_trim_ms = options.idle_trim_ms;
   config.device_budget = &device_budget;
   config.user = const_cast<Options*>(&options);
+  config.gate = &doors::gate;
+  config.residency.kind = options.policy == Policy::pin   ? pool::policy::Kind::pin
+                          : options.policy == Policy::lru ? pool::policy::Kind::lru
+                                                          : pool::policy::Kind::automatic;
+  config.residency.watching = &doors::watching;
   return config;
 }
 

@@ -18,6 +18,7 @@
 #include "interpose/options.h"
 #include "interpose/program_frames.h"
 #include "interpose/real_driver.h"
+#include "interpose/sampler.h"
 #include "pool/pool.h"
 
 namespace flexlom {
@@ -48,6 +49,7 @@ class Runtime {
   pool::Pool pool;
   ProgramFrames program_frames{pool};
   MemoryPools memory_pools;
+  Sampler sampler;
   ipc::Exporter exporter{pool};
   ipc::Importer importer{driver};
 

@@ -23,7 +23,7 @@ uint64_t small_reserve(uint64_t budget) {
 
 std::unique_ptr<DevicePool> DevicePool::create(Driver& driver, Fence& fence, Observer* observer,
                                                Budget& host_budget, const Config& config,
-                                               CUresult* error) {
+                                               CUresult* error, Residency* residency) {
   CUdeviceptr base = 0;
   size_t bytes = config.address_bytes;
   CUresult r = driver.reserve(config.base_hint, bytes, &base);
@@ -33,8 +33,8 @@ std::unique_ptr<DevicePool> DevicePool::create(Driver& driver, Fence& fence, Obs
   }
   *error = r;
   if (r != CUDA_SUCCESS) return nullptr;
-  std::unique_ptr<DevicePool> pool(
-      new (std::nothrow) DevicePool(driver, fence, observer, host_budget, config, base, bytes));
+  std::unique_ptr<DevicePool> pool(new (std::nothrow) DevicePool(
+      driver, fence, observer, host_budget, config, base, bytes, residency));
   if (pool == nullptr || pool->table_ == nullptr) {
     driver.unreserve(base, bytes);
     *error = CUDA_ERROR_OUT_OF_MEMORY;
@@ -44,9 +44,10 @@ std::unique_ptr<DevicePool> DevicePool::create(Driver& driver, Fence& fence, Obs
 }
 
 DevicePool::DevicePool(Driver& driver, Fence& fence, Observer* observer, Budget& host_budget,
-                       const Config& config, CUdeviceptr base, size_t bytes)
+                       const Config& config, CUdeviceptr base, size_t bytes, Residency* residency)
     : driver_(driver),
       fence_(fence),
+      residency_(residency),
       observer_(observer),
       tracer_(observer != nullptr && observer->hears_allocations() ? observer : nullptr),
       host_budget_(host_budget),
@@ -55,7 +56,8 @@ DevicePool::DevicePool(Driver& driver, Fence& fence, Observer* observer, Budget&
       base_(base),
       small_reserve_(small_reserve(config.device_budget_bytes)),
       space_(base, bytes),
-      frames_(driver, config.device, device_budget_, host_budget, config.host_vmm) {
+      frames_(driver, config.device, device_budget_, host_budget, config.host_vmm,
+              config.window_hint) {
   access_.push_back(config.device);
   table_bytes_ = size_t{space_.granules()} * sizeof(std::atomic<Span*>);
   // Address space only; the kernel backs the few entries that are used.
@@ -223,9 +225,8 @@ AllocationInfo DevicePool::describe(const Object& object) const {
   info.context = object.context;
   info.kind = object.kind;
   info.mem_pool = object.mem_pool;
-  info.spilled_bytes = object.span->small && object.span->spilled_bytes > 0
-                           ? object.span->object_bytes
-                           : object.span->spilled_bytes;
+  const size_t spilled = object.span->spilled_bytes;
+  info.spilled_bytes = object.span->small && spilled > 0 ? object.span->object_bytes : spilled;
   info.sync_memops = object.sync_memops;
   info.exported = object.span->exported;
   return info;

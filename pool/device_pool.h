@@ -1,7 +1,8 @@
 // The pool of one device: address space, frames, and the shards that hand out objects.
 //
 // Hot path: one shard, no driver call. Slow path (growth, trimming, spilling): the device's mutex.
-// Lock order: device mutex, then one shard at a time. No lock is held while waiting for the fence.
+// Lock order: device mutex, then one shard at a time, then the touch mutex. No lock is held while
+// waiting for the fence.
 #pragma once
 
 #include <memory>
@@ -13,16 +14,20 @@
 #include "pool/address_space.h"
 #include "pool/frames.h"
 #include "pool/observer.h"
+#include "pool/residency/move.h"
+#include "pool/residency/policy.h"
 #include "pool/shard.h"
 
 namespace flexlom::pool {
+
+class Residency;
 
 inline constexpr unsigned kShards = 16;
 
 struct PoolStats {
   uint64_t device_held_bytes = 0, device_peak_bytes = 0, device_budget_bytes = 0;
   uint64_t host_held_bytes = 0, host_peak_bytes = 0, host_budget_bytes = 0;
-  uint64_t spilled_bytes = 0;  // ever placed in host frames, at allocation
+  uint64_t spilled_bytes = 0;  // ever placed in host frames, at allocation or by a move
   uint64_t asked_bytes = 0, asked_peak_bytes = 0;
   uint64_t cached_bytes = 0;  // device frames held for reuse
   uint64_t allocs = 0, frees = 0, ooms = 0, live = 0;
@@ -34,6 +39,13 @@ struct AsyncUse {
   uint64_t used_bytes = 0, used_high_bytes = 0, reserved_bytes = 0, reserved_high_bytes = 0;
 };
 
+// What a submission touches of one device.
+struct Touched {
+  policy::Tick tick = 0;       // of the submission; 0: nothing
+  uint64_t spilled_bytes = 0;  // of the allocations it names, in host frames
+  double touches_ahead = 1;  // of the spilled ones, in the run of touches that this one is part of
+};
+
 class DevicePool {
  public:
   struct Config {
@@ -43,12 +55,15 @@ class DevicePool {
     uint64_t device_budget_bytes;
     uint64_t device_total_bytes;
     bool host_vmm;
-    int host_numa_id;  // -1: host frames have a plain HOST location
+    int host_numa_id;             // -1: host frames have a plain HOST location
+    CUdeviceptr window_hint = 0;  // where private windows go; 0: anywhere
   };
 
   // Null when the driver refuses the address space; `*error` says with what.
+  // `residency` may be null: then nothing ever moves.
   static std::unique_ptr<DevicePool> create(Driver&, Fence&, Observer*, Budget& host_budget,
-                                            const Config&, CUresult* error);
+                                            const Config&, CUresult* error,
+                                            Residency* residency = nullptr);
   ~DevicePool();
 
   // `shard_hint`: any number that is stable for a thread. A request that would spill is refused
@@ -77,6 +92,25 @@ class DevicePool {
   bool can_spill() const { return config_.host_vmm; }
   int host_numa_id() const { return config_.host_numa_id; }
 
+  // Moving pages (moves.cpp). A page that began a move ends it with a cancel or a finish; its span
+  // keeps its pages until then.
+  // `needed_tick`: pages touched by that submission are marked as needed; 0: none.
+  std::vector<policy::PageView> movable_pages(policy::Tick needed_tick,
+                                              std::vector<PageId>* ids) const;
+  CUresult begin_demote(const PageId& page, Move* move);
+  void cancel_demote(const Move& move);
+  CUresult finish_demote(const Move& move);  // the bytes are in move.host
+  CUresult begin_promote(const PageId& page, Move* move);
+  CUresult place_promoted(Move* move);  // OUT_OF_MEMORY: no device frame is free
+  void finish_promote(const Move& move, bool copied, const Fingerprint* mark);
+
+  // A submission names these addresses: the allocations that hold them, or end at them, are used.
+  Touched touch(const CUdeviceptr* words, size_t count);
+  policy::Tick touch_tick() const;
+  // Device frames to be had without taking any from anybody; large pages leave a reserve to small.
+  uint64_t spare_device_bytes(bool for_large) const;
+  uint64_t device_budget_bytes() const { return device_budget_.limit(); }
+
   void release_context(CUcontext context);  // its allocations end with it
   void forget_stream(StreamKey stream);
   CUresult allow_access(int device);  // a peer may now reach every page, present and future
@@ -104,7 +138,7 @@ class DevicePool {
 
  private:
   DevicePool(Driver&, Fence&, Observer*, Budget& host_budget, const Config&, CUdeviceptr base,
-             size_t bytes);
+             size_t bytes, Residency* residency);
 
   Object* take_cached(const Request&, SizeKey key, unsigned shard, bool small_too);
   Object* reuse_pending(const Request&, SizeKey key, unsigned shard);
@@ -120,7 +154,15 @@ class DevicePool {
   bool unback(Span& span);
   void drop_span(Span* span);
   void publish(Span& span, Span* value);
-  bool fits_device(uint32_t granules);
+  Page* page_of(const PageId& id);
+  static bool may_move(const Span& span);
+  CUresult take_host_frame(std::unique_lock<std::mutex>& lock, unsigned order, Frame* frame);
+  void drop_copies(uint64_t want_bytes);
+  static void fill_move(const PageId& id, const Page& page, Where to, Move* move);
+  static void set_moving(const PageId& id, Page& page, bool moving);
+  CUresult swap_frames(const Move& move, const Frame& from, const Frame& to);
+  void make_room(const Request& request, uint32_t granules);  // no lock held
+  bool fits_device(uint32_t granules) const;
   uint64_t reclaim(uint64_t want_bytes, uint64_t before_tick);
   uint64_t newest_pending_epoch();
   bool hungry() const;
@@ -144,6 +186,7 @@ class DevicePool {
 
   Driver& driver_;
   Fence& fence_;
+  Residency* const residency_;
   Observer* const observer_;
   Observer* const tracer_;  // the same, or null when it does not hear allocations
   Budget& host_budget_;
@@ -168,6 +211,8 @@ class DevicePool {
   // Written by every large allocation: away from what every allocation reads.
   alignas(64) std::atomic<uint64_t> large_asked_{0};
   std::atomic<uint64_t> asked_peak_{0};
+  mutable std::mutex touch_mutex_;  // guards histories and tick; taken last
+  policy::Tick touch_tick_ = 0;
   alignas(64) mutable std::mutex async_mutex_;  // guards async_use_; taken with a shard locked
   std::unordered_map<CUmemoryPool, AsyncUse> async_use_;
 };

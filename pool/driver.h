@@ -18,6 +18,16 @@ struct DeviceFacts {
   uint64_t free_bytes = 0;
 };
 
+struct Fingerprint {
+  uint64_t words[2] = {0, 0};
+  bool operator==(const Fingerprint&) const = default;
+};
+
+struct PageRange {
+  CUdeviceptr address;
+  size_t bytes;
+};
+
 class Driver {
  public:
   virtual ~Driver() = default;
@@ -50,6 +60,30 @@ class Driver {
   virtual CUresult query(CUevent event) noexcept = 0;  // SUCCESS, NOT_READY, or an error
   virtual CUresult synchronize(
       CUcontext context) noexcept = 0;  // waits; for drivers without record()
+
+  // Our own copies (CUDA Driver API 6.5 cuMemcpyAsync): on streams that no default stream waits
+  // for. A driver that answers NOT_SUPPORTED moves nothing. Streams end with their context.
+  virtual CUresult stream_create(CUcontext, CUstream*) noexcept { return CUDA_ERROR_NOT_SUPPORTED; }
+  virtual void stream_destroy(CUcontext, CUstream) noexcept {}
+  virtual CUresult copy(CUcontext, CUstream, CUdeviceptr to, CUdeviceptr from,
+                        size_t bytes) noexcept {
+    return CUDA_ERROR_NOT_SUPPORTED;
+  }
+  virtual CUresult record_on(CUcontext, CUstream, CUevent) noexcept {
+    return CUDA_ERROR_NOT_SUPPORTED;
+  }
+
+  // Fingerprints of pages (kernels/fingerprint.h), written to `marks` when the stream gets there.
+  // `marks` lies in mark_buffer(), which both the processor and every device can reach; null: no
+  // fingerprints, every page is taken for changed.
+  virtual Fingerprint* mark_buffer(CUcontext, size_t* count) noexcept {
+    *count = 0;
+    return nullptr;
+  }
+  virtual CUresult fingerprint(CUcontext, CUstream, const PageRange* pages, size_t count,
+                               Fingerprint* marks) noexcept {
+    return CUDA_ERROR_NOT_SUPPORTED;
+  }
 };
 
 }  // namespace flexlom::pool

@@ -2,28 +2,27 @@
 
 namespace flexlom::pool {
 
+// Spare frames count as free: they go back to the driver when that makes room.
 bool Frames::reserve(Where where, uint64_t bytes, uint64_t keep_free_bytes) {
   Budget& b = budget(where);
   const uint64_t keep = where == Where::device ? keep_free_bytes : 0;
-  if (b.room() >= bytes + keep && b.take(bytes)) return true;
-  if (release_spare(where, bytes) == 0) return false;
-  return b.room() >= bytes + keep && b.take(bytes);
+  if (b.room() + spare_bytes(where) < bytes + keep) return false;
+  while (!b.take(bytes)) {
+    const uint64_t room = b.room();
+    if (release_spare(where, bytes > room ? bytes - room : bytes) == 0) return false;
+  }
+  return true;
 }
 
-CUresult Frames::take(Where where, unsigned order, uint64_t keep_free_bytes,
-                      CUmemGenericAllocationHandle* frame) {
+CUresult Frames::take(Where where, unsigned order, uint64_t keep_free_bytes, Frame* frame) {
   if (where == Where::host && !host_vmm_) return CUDA_ERROR_OUT_OF_MEMORY;
-  Handles& kept = spare(where)[order];
-  if (!kept.empty()) {
-    *frame = kept.back();
-    kept.pop_back();
-    return CUDA_SUCCESS;
-  }
+  if (take_spare(where, order, frame)) return CUDA_SUCCESS;
   const uint64_t bytes = page_bytes(order);
+  *frame = {};
   if (!reserve(where, bytes, keep_free_bytes)) return CUDA_ERROR_OUT_OF_MEMORY;
-  CUresult r = driver_.create(device_, where, bytes, frame);
+  CUresult r = driver_.create(device_, where, bytes, &frame->handle);
   if (r == CUDA_ERROR_OUT_OF_MEMORY && release_spare(where, bytes) > 0) {
-    r = driver_.create(device_, where, bytes, frame);
+    r = driver_.create(device_, where, bytes, &frame->handle);
   }
   if (r != CUDA_SUCCESS) {
     budget(where).give(bytes);
@@ -32,17 +31,27 @@ CUresult Frames::take(Where where, unsigned order, uint64_t keep_free_bytes,
   return r;
 }
 
-void Frames::put(Where where, unsigned order, CUmemGenericAllocationHandle frame) {
+bool Frames::take_spare(Where where, unsigned order, Frame* frame) {
+  Kept& kept = spare(where)[order];
+  if (kept.empty()) return false;
+  *frame = kept.back();
+  kept.pop_back();
+  return true;
+}
+
+void Frames::put(Where where, unsigned order, const Frame& frame) {
   spare(where)[order].push_back(frame);
 }
 
 uint64_t Frames::release_spare(Where where, uint64_t want_bytes) {
   uint64_t released = 0;
   for (unsigned order = kPageOrders; order-- > 0 && released < want_bytes;) {
-    Handles& kept = spare(where)[order];
+    Kept& kept = spare(where)[order];
     while (!kept.empty() && released < want_bytes) {
-      const bool gone = driver_.release(kept.back()) == CUDA_SUCCESS;
+      Frame frame = kept.back();
       kept.pop_back();
+      const bool gone =
+          windows_.close(order, &frame) && driver_.release(frame.handle) == CUDA_SUCCESS;
       // What the driver did not take back is still held, though nobody can use it any more.
       if (!gone) continue;
       budget(where).give(page_bytes(order));

@@ -8,17 +8,20 @@
 
 #include "pool/budget.h"
 #include "pool/driver.h"
+#include "pool/windows.h"
 
 namespace flexlom::pool {
 
 class Frames {
  public:
-  Frames(Driver& driver, int device, Budget& device_budget, Budget& host_budget, bool host_vmm)
+  Frames(Driver& driver, int device, Budget& device_budget, Budget& host_budget, bool host_vmm,
+         CUdeviceptr window_hint = 0)
       : driver_(driver),
         device_(device),
         device_budget_(device_budget),
         host_budget_(host_budget),
-        host_vmm_(host_vmm) {}
+        host_vmm_(host_vmm),
+        windows_(driver, device, window_hint) {}
   ~Frames() {
     release_spare(Where::device, ~uint64_t{0}), release_spare(Where::host, ~uint64_t{0});
   }
@@ -28,10 +31,13 @@ class Frames {
   // A frame of 2^order granules: a spare one, or a new one within the budget less
   // `keep_free_bytes`. OUT_OF_MEMORY when the budget or the driver has no more; spare frames of
   // other orders are released first when that makes room.
-  CUresult take(Where where, unsigned order, uint64_t keep_free_bytes,
-                CUmemGenericAllocationHandle* frame);
+  CUresult take(Where where, unsigned order, uint64_t keep_free_bytes, Frame* frame);
   // Keeps an unmapped frame for the next request.
-  void put(Where where, unsigned order, CUmemGenericAllocationHandle frame);
+  void put(Where where, unsigned order, const Frame& frame);
+  // A spare frame if there is one; nothing is created.
+  bool take_spare(Where where, unsigned order, Frame* frame);
+  // Maps a frame at a private address for our own copies; stays so for the frame's life.
+  CUresult open_window(unsigned order, Frame* frame) { return windows_.open(order, frame); }
   // Gives spare frames back to the driver until `want_bytes` went; returns how many did.
   uint64_t release_spare(Where where, uint64_t want_bytes);
 
@@ -41,10 +47,10 @@ class Frames {
   uint64_t refusals() const { return refusals_; }
 
  private:
-  using Handles = std::vector<CUmemGenericAllocationHandle>;
+  using Kept = std::vector<Frame>;
   Budget& budget(Where w) { return w == Where::device ? device_budget_ : host_budget_; }
-  Handles* spare(Where w) { return w == Where::device ? device_spare_ : host_spare_; }
-  const Handles* spare(Where w) const { return w == Where::device ? device_spare_ : host_spare_; }
+  Kept* spare(Where w) { return w == Where::device ? device_spare_ : host_spare_; }
+  const Kept* spare(Where w) const { return w == Where::device ? device_spare_ : host_spare_; }
   bool reserve(Where where, uint64_t bytes, uint64_t keep_free_bytes);
 
   Driver& driver_;
@@ -53,8 +59,9 @@ class Frames {
   Budget& host_budget_;
   const bool host_vmm_;
   uint64_t refusals_ = 0;
-  Handles device_spare_[kPageOrders];
-  Handles host_spare_[kPageOrders];
+  Windows windows_;
+  Kept device_spare_[kPageOrders];
+  Kept host_spare_[kPageOrders];
 };
 
 }  // namespace flexlom::pool

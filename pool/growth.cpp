@@ -7,6 +7,7 @@
 
 #include "pool/check.h"
 #include "pool/device_pool.h"
+#include "pool/residency/residency.h"
 
 namespace flexlom::pool {
 
@@ -89,6 +90,7 @@ Object* DevicePool::grow(const Request& request, SizeKey key, unsigned shard) {
   bool waited = false;  // for freed memory that running work still uses
   bool asked_caller = request.caller_trims == nullptr;
   bool caller_trims = false;
+  bool made_room = residency_ == nullptr;
   for (;;) {
     uint64_t epoch = 0;
     {
@@ -97,7 +99,8 @@ Object* DevicePool::grow(const Request& request, SizeKey key, unsigned shard) {
       const bool fits = fits_device(granules);
       if (!fits && !waited) epoch = newest_pending_epoch();
       if (!fits && caller_trims && frames_.can_spill() && refuse_once(request)) return nullptr;
-      if (fits || (epoch == 0 && asked_caller)) return grow_now(request, key, shard, fits);
+      if (fits || (epoch == 0 && asked_caller && made_room))
+        return grow_now(request, key, shard, fits);
     }
     // No lock is held here: waiting for work and walking the caller's stack may both take their
     // time.
@@ -105,9 +108,12 @@ Object* DevicePool::grow(const Request& request, SizeKey key, unsigned shard) {
       fence_.wait(epoch, kShortWait_ns);
       if (Object* object = take_cached(request, key, shard, true)) return object;
       waited = true;
-    } else {
+    } else if (!asked_caller) {
       caller_trims = request.caller_trims();
       asked_caller = true;
+    } else {
+      make_room(request, granules);
+      made_room = true;
     }
   }
 }
@@ -142,7 +148,23 @@ Object* DevicePool::grow_now(const Request& request, SizeKey key, unsigned shard
   return &span->objects[0];
 }
 
-bool DevicePool::fits_device(uint32_t granules) {
+// New memory is about to be used: others, not used for longer, leave the device for it.
+void DevicePool::make_room(const Request& request, uint32_t granules) {
+  const uint64_t bytes = uint64_t{granules} << kGranuleShift;
+  const uint64_t spare = spare_device_bytes(granules > 1);
+  // A request beyond half of the budget would push out everything, itself included.
+  if (bytes > device_budget_.limit() / 2) return residency_->memory_is_short();
+  if (bytes > spare) residency_->make_room(*this, request.context, bytes - spare);
+}
+
+uint64_t DevicePool::spare_device_bytes(bool for_large) const {
+  std::lock_guard lock(mutex_);
+  const uint64_t keep = for_large ? small_reserve_ : 0;
+  const uint64_t spare = device_budget_.room() + frames_.spare_bytes(Where::device);
+  return spare > keep ? spare - keep : 0;
+}
+
+bool DevicePool::fits_device(uint32_t granules) const {
   const uint64_t bytes = uint64_t{granules} << kGranuleShift;
   const uint64_t keep = granules > 1 ? small_reserve_ : 0;
   return device_budget_.room() + frames_.spare_bytes(Where::device) >= bytes + keep;
@@ -167,6 +189,13 @@ Span* DevicePool::new_span(SizeKey key, unsigned shard) {
   span->objects_total = key.small ? static_cast<uint32_t>(kGranule / span->object_bytes) : 1;
   span->objects_used = 0;
   span->exported = false;
+  span->listed_device_bytes = 0;
+  span->listed_spilled = false;
+  ++span->generation;
+  {
+    std::lock_guard touch_lock(touch_mutex_);
+    span->history = {};
+  }
   span->idle_since = tick_;
   span->spilled_bytes = 0;
   span->pages.clear();
@@ -209,7 +238,9 @@ CUresult DevicePool::back(Span& span, bool allow_host) {
 
 CUresult DevicePool::back_page(Span& span, uint32_t granule, unsigned order, bool allow_host) {
   const uint64_t keep = span.count > 1 ? small_reserve_ : 0;
-  Page page{granule, static_cast<uint8_t>(order), Where::device, 0};
+  Page page;
+  page.granule = granule;
+  page.order = static_cast<uint8_t>(order);
   CUresult r = frames_.take(Where::device, order, keep, &page.frame);
   if (r != CUDA_SUCCESS && allow_host) {
     page.where = Where::host;
@@ -218,7 +249,7 @@ CUresult DevicePool::back_page(Span& span, uint32_t granule, unsigned order, boo
   if (r != CUDA_SUCCESS) return r;
   const CUdeviceptr address = span.base + (CUdeviceptr{granule} << kGranuleShift);
   const size_t bytes = page_bytes(order);
-  r = driver_.map(address, bytes, page.frame);
+  r = driver_.map(address, bytes, page.frame.handle);
   if (r != CUDA_SUCCESS) {
     frames_.put(page.where, order, page.frame);
     return r;
@@ -247,9 +278,11 @@ bool DevicePool::unback(Span& span) {
       if (observer_ != nullptr)
         observer_->warned("a page could not be unmapped; its memory is lost");
       clean = false;
+      if (page.has_copy) frames_.put(Where::host, page.order, page.copy);
       continue;
     }
     frames_.put(page.where, page.order, page.frame);
+    if (page.has_copy) frames_.put(Where::host, page.order, page.copy);
     if (observer_ != nullptr) observer_->unmapped(config_.device, address, bytes, page.where);
   }
   span.pages.clear();
@@ -395,8 +428,8 @@ bool DevicePool::hungry() const {
 void DevicePool::make_host_frame() {
   const size_t bytes = page_bytes(kMaxPageOrder);
   if (!host_budget_.take(bytes)) return;
-  CUmemGenericAllocationHandle frame = 0;
-  if (driver_.create(config_.device, Where::host, bytes, &frame) != CUDA_SUCCESS) {
+  Frame frame;
+  if (driver_.create(config_.device, Where::host, bytes, &frame.handle) != CUDA_SUCCESS) {
     host_budget_.give(bytes);
     return;
   }

@@ -16,6 +16,25 @@ struct OutOfMemory {
   bool soft;  // refused once so that the program trims its own cache; the retry will spill
 };
 
+// A page that changed places.
+struct Moved {
+  int device;
+  CUdeviceptr address;
+  size_t bytes;
+  Where to;
+  bool copied;  // false: the host's copy was still right, and no bytes crossed the link
+};
+
+// Why a move was given up; nothing changed.
+enum class GaveUp : uint8_t {
+  capture,    // a stream capture is open: no fence may be recorded
+  readers,    // a thread stayed inside a submission (a blocking copy)
+  work,       // work kept running (a persistent kernel, a stream that waits)
+  context,    // the driver refused a stream, or a context is being destroyed
+  no_memory,  // no host frame or no device frame for it
+  count_
+};
+
 class Observer {
  public:
   virtual ~Observer() = default;
@@ -27,6 +46,10 @@ class Observer {
   virtual void spilled(int device, CUdeviceptr address, size_t bytes) noexcept {}
   virtual void mapped(int device, CUdeviceptr address, size_t bytes, Where where) noexcept {}
   virtual void unmapped(int device, CUdeviceptr address, size_t bytes, Where where) noexcept {}
+  // A device has its pool now: nothing of it was handed out before.
+  virtual void device_opened(int device, CUdeviceptr base, size_t bytes) noexcept {}
+  virtual void moved(const Moved&) noexcept {}
+  virtual void gave_up(int device, GaveUp why) noexcept {}
   virtual void out_of_memory(const OutOfMemory&) noexcept {}
   virtual void warned(std::string_view text) noexcept {}  // a degradation; once per cause
 };

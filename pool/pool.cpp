@@ -11,6 +11,9 @@ Pool::Pool(Driver& driver, std::atomic<uint32_t>& work_submitted, Observer* obse
       config_(config),
       fence_(driver, work_submitted),
       host_budget_(config.host_budget_bytes),
+      residency_(config.gate != nullptr ? std::make_unique<Residency>(driver, fence_, *config.gate,
+                                                                      observer, config.residency)
+                                        : nullptr),
       keeper_([this](uint64_t ticks) { sweep(ticks); }, [this] { make_host_frames(); },
               config.idle_trim_ms) {}
 
@@ -53,13 +56,19 @@ DevicePool* Pool::open_device(int ordinal) {
   const CUdeviceptr below = static_cast<CUdeviceptr>(ordinal) * config_.address_bytes;
   config.base_hint = config_.base_hint > below ? config_.base_hint - below : 0;
   config.address_bytes = config_.address_bytes;
+  // Far below the pools of all devices, and far above the low addresses where small numbers look
+  // like pointers.
+  constexpr CUdeviceptr kWindowsBelow = 0x1000'0000'0000;
+  config.window_hint =
+      config_.base_hint > kWindowsBelow ? config_.base_hint - kWindowsBelow + below / 4 : 0;
   config.device_budget_bytes =
       config_.device_budget(config_.user, ordinal, facts) & ~(kGranule - 1);
   config.device_total_bytes = facts.total_bytes;
   config.host_vmm = facts.host_vmm;
   config.host_numa_id = facts.host_numa_id;
   CUresult error = CUDA_SUCCESS;
-  auto pool = DevicePool::create(driver_, fence_, observer_, host_budget_, config, &error);
+  auto pool = DevicePool::create(driver_, fence_, observer_, host_budget_, config, &error,
+                                 residency_.get());
   if (pool == nullptr) {
     refused_[i].store(true, std::memory_order_relaxed);
     if (observer_ != nullptr) {
@@ -67,6 +76,7 @@ DevicePool* Pool::open_device(int ordinal) {
     }
     return nullptr;
   }
+  if (observer_ != nullptr) observer_->device_opened(ordinal, pool->base(), pool->address_bytes());
   const CUdeviceptr last = pool->base() + pool->address_bytes() - 1;
   for (CUdeviceptr region = pool->base() >> kRegionShift; region <= last >> kRegionShift;
        ++region) {

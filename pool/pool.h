@@ -12,6 +12,7 @@
 
 #include "pool/device_pool.h"
 #include "pool/keeper.h"
+#include "pool/residency/residency.h"
 
 namespace flexlom::pool {
 
@@ -27,6 +28,8 @@ struct PoolConfig {
   uint64_t host_budget_bytes = 0;
   int64_t idle_trim_ms = 5000;  // -1: cached frames are never given back for being idle
   BudgetOf device_budget = nullptr;
+  Gate* gate = nullptr;  // what submissions pass; null: pages are never moved
+  Residency::Config residency;
   void* user = nullptr;
 };
 
@@ -54,6 +57,7 @@ class Pool {
   void forget_stream(StreamKey stream) noexcept;
 
   Fence& fence() noexcept { return fence_; }
+  Residency* residency() noexcept { return residency_.get(); }  // null: pages are never moved
   Budget& host_budget() noexcept { return host_budget_; }
   void stop_threads() noexcept { keeper_.stop(); }
   template <class F>
@@ -76,6 +80,7 @@ class Pool {
   const PoolConfig config_;
   Fence fence_;
   Budget host_budget_;
+  std::unique_ptr<Residency> residency_;
   std::array<std::atomic<DevicePool*>, kRegions> regions_{};
   std::array<std::atomic<DevicePool*>, kMaxDevices> devices_{};
   std::array<std::atomic<bool>, kMaxDevices> refused_{};

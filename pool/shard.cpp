@@ -17,7 +17,7 @@ Shard::List& Shard::list(SizeKey key) {
 
 Shard::List& Shard::list_of(const Span& span) {
   if (span.small) return small_[span.size_class];
-  if (span.spilled_bytes > 0) return spilled_[span.count];
+  if (span.listed_spilled) return spilled_[span.count];
   return list({false, span.count});
 }
 
@@ -50,9 +50,14 @@ Object* Shard::take_ready(List& list) {
   list.ready = object->next;
   object->next = nullptr;
   ++object->span->objects_used;
-  if (!object->span->small)
-    stats.cached_bytes -= object->span->bytes() - object->span->spilled_bytes;
+  unlist(*object->span);
   return object;
+}
+
+// What is counted off is what was counted on: a page may have moved in between.
+void Shard::unlist(Span& span) {
+  stats.cached_bytes -= span.listed_device_bytes;
+  span.listed_device_bytes = 0;
 }
 
 Object* Shard::pop(SizeKey key, StreamKey stream, const Fence& fence) {
@@ -68,8 +73,7 @@ Object* Shard::pop(SizeKey key, StreamKey stream, const Fence& fence) {
           --l.pending_count;
           --stats.pending_objects;
           object->next = nullptr;
-          if (!object->span->small)
-            stats.cached_bytes -= object->span->bytes() - object->span->spilled_bytes;
+          unlist(*object->span);
           return object;
         }
         before = object;
@@ -89,6 +93,7 @@ Object* Shard::pop_spilled(uint32_t granules, const Fence& fence) {
 }
 
 void Shard::push_fresh(Object* object) {
+  object->span->listed_spilled = object->span->spilled_bytes > 0;
   List& l = list_of(*object->span);
   object->state = ObjectState::fresh;
   object->next = l.ready;
@@ -97,9 +102,14 @@ void Shard::push_fresh(Object* object) {
 
 void Shard::push_free(Object* object) {
   Span& span = *object->span;
+  if (!span.small) {
+    const size_t spilled = span.spilled_bytes;
+    span.listed_spilled = spilled > 0;
+    span.listed_device_bytes = span.bytes() - spilled;
+    stats.cached_bytes += span.listed_device_bytes;
+  }
   List& l = list_of(span);
   span.idle_since = tick;
-  if (!span.small) stats.cached_bytes += span.bytes() - span.spilled_bytes;
   if (object->epoch == 0) {
     object->state = ObjectState::fresh;
     object->next = l.ready;
@@ -133,8 +143,8 @@ void Shard::take_idle(const Fence& fence, uint64_t before_tick, size_t want_byte
     while (*link != nullptr) {
       Object* object = *link;
       Span* span = object->span;
-      const bool idle =
-          span->objects_used == 0 && span->idle_since <= before_tick && !span->exported;
+      const bool idle = span->objects_used == 0 && span->idle_since <= before_tick &&
+                        !span->exported && span->moving == 0;
       if (!idle || found >= want_bytes) {
         link = &object->next;
         continue;
@@ -155,7 +165,7 @@ void Shard::take_idle(const Fence& fence, uint64_t before_tick, size_t want_byte
         continue;
       }
       *link = object->next;
-      stats.cached_bytes -= span->bytes() - span->spilled_bytes;
+      unlist(*span);
       out->push_back(span);
       found += span->bytes() - span->spilled_bytes;
     }

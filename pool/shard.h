@@ -51,8 +51,9 @@ class alignas(64) Shard {
   // The pending objects of `key`: how many, and the epoch of the oldest (0: none).
   uint32_t pending(SizeKey key, uint64_t* oldest_epoch);
 
-  // Takes spans that hold nothing live off the lists: idle since `before_tick` or earlier, until
-  // `want_bytes` of device frames are found. Their objects are gone from every list afterwards.
+  // Takes spans that hold nothing live and are not being moved off the lists (device mutex held):
+  // idle since `before_tick` or earlier, until `want_bytes` of device frames are found. Their
+  // objects are gone from every list afterwards.
   void take_idle(const Fence& fence, uint64_t before_tick, size_t want_bytes, bool large_only,
                  std::vector<Span*>* out);
   // The newest epoch any pending object waits for; 0: nothing pending.
@@ -78,6 +79,7 @@ class alignas(64) Shard {
   List& list_of(const Span& span);
   void harvest(List& list, const Fence& fence);
   Object* take_ready(List& list);
+  void unlist(Span& span);
   template <class F>
   void each_list(F&& f);
 

@@ -10,6 +10,8 @@
 #include <memory>
 #include <vector>
 
+#include "pool/driver.h"
+#include "pool/residency/history.h"
 #include "pool/types.h"
 
 namespace flexlom::pool {
@@ -40,10 +42,19 @@ struct Object {
 
 // One mapped page: which frame backs which granules of the span.
 struct Page {
-  uint32_t granule;  // from the start of the span
-  uint8_t order;
-  Where where;
-  CUmemGenericAllocationHandle frame;
+  uint32_t granule = 0;  // from the start of the span
+  uint8_t order = 0;
+  Where where = Where::device;
+  bool moving = false;    // a mover works on it: its span keeps its pages until that is over
+  bool has_copy = false;  // `copy` is kept for the page's next way down
+  bool has_mark = false;  // and `mark` is what the page was when `copy` was equal to it
+  Frame frame;
+  // While the page is on the device: the host frame it came from. Equal to the page as long as the
+  // page's fingerprint is still `mark`, which is checked before it is believed.
+  Frame copy;
+  Fingerprint mark;
+
+  size_t bytes() const { return page_bytes(order); }
 };
 
 struct Span {
@@ -54,14 +65,21 @@ struct Span {
   size_t object_bytes = 0;  // small: the class; large: count granules
   uint32_t size_class = 0;
   uint32_t objects_total = 0;
-  uint32_t objects_used = 0;  // live or pending
-  bool small = false;
+  uint32_t objects_used = 0;       // live or pending
+  std::atomic<bool> small{false};  // also read by who holds a stale pointer
   bool exported =
       false;  // its frames were handed to others: never moved, never cached for another size
   uint64_t idle_since = 0;  // tick of the last hand-back
-  size_t spilled_bytes = 0;
+  // Written under the device's mutex, read without it: by then it may be another number.
+  std::atomic<size_t> spilled_bytes{0};
+  // As counted when its (large) object went on a free list; guarded by the shard.
+  size_t listed_device_bytes = 0;
+  bool listed_spilled = false;
+  uint64_t generation = 0;  // of this record's use; device mutex
+  uint32_t moving = 0;      // pages a mover works on; device mutex
   std::unique_ptr<Object[]> objects;
   std::vector<Page> pages;
+  policy::History history;  // of the large object; guarded by the device pool's touch mutex
 
   size_t bytes() const { return size_t{count} << kGranuleShift; }
 };

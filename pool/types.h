@@ -23,6 +23,13 @@ inline constexpr size_t kAlignment = 512;               // what cuMemAlloc gives
 // Where a frame lies.
 enum class Where : uint8_t { device, host };
 
+// Physical memory: one handle, and the private address it is mapped at for our own copies (0: none
+// yet). Only host frames get one.
+struct Frame {
+  CUmemGenericAllocationHandle handle = 0;
+  CUdeviceptr window = 0;
+};
+
 inline constexpr size_t page_bytes(unsigned order) { return kGranule << order; }
 
 inline constexpr uint32_t granules_for(size_t bytes) {

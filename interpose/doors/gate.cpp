@@ -4,7 +4,11 @@ namespace flexlom::doors {
 
 std::atomic<uint32_t> work_submitted{0};
 CounterGroup counters[kCounterGroups];
+pool::Gate gate;
+std::atomic<bool> watching{false};
 constinit thread_local unsigned thread_slot __attribute__((tls_model("initial-exec"))) = 0;
+
+constinit thread_local unsigned Submission::inside_ __attribute__((tls_model("initial-exec"))) = 0;
 
 unsigned assign_thread_slot() noexcept {
   static std::atomic<unsigned> next{0};

@@ -1,14 +1,14 @@
-// The gate: what every submission of work passes.
+// The gate at the doors: what every submission of work passes.
 //
-// Today it counts, and tells the pool's fence that work was submitted; nothing is ever held back.
-// One relaxed increment on a counter of the thread's own group and one load, no shared line
-// written.
+// It counts, holds the submission back while the gate is shut (pool/residency/gate.h), and tells
+// the pool's fence that work was submitted. No cache line that other threads write is written.
 #pragma once
 
 #include <atomic>
 #include <cstdint>
 
 #include "interpose/doors/entries.h"
+#include "pool/residency/gate.h"
 
 namespace flexlom::doors {
 
@@ -40,6 +40,34 @@ inline void note_submission() noexcept {
     work_submitted.store(1, std::memory_order_release);
   }
 }
+
+extern pool::Gate gate;
+// Memory has been short: submissions say what they name before they enter (watch.h).
+extern std::atomic<bool> watching;
+// In a forked child a shut gate would stay shut: its closer does not exist there.
+bool gate_abandoned() noexcept;
+
+// One submission: outlives the call of the driver, and nothing else.
+class Submission {
+ public:
+  Submission() noexcept : lane_(slot()) {
+    gate.enter(lane_, &gate_abandoned);
+    ++inside_;
+  }
+  ~Submission() {
+    note_submission();
+    --inside_;
+    gate.leave(lane_);
+  }
+  // Whether this thread is inside one: it must move nothing then, the gate would wait for it.
+  static bool open() noexcept { return inside_ > 0; }
+  Submission(const Submission&) = delete;
+  Submission& operator=(const Submission&) = delete;
+
+ private:
+  static constinit thread_local unsigned inside_ __attribute__((tls_model("initial-exec")));
+  const unsigned lane_;
+};
 
 uint64_t calls_of(Entry e) noexcept;
 

@@ -3,7 +3,9 @@
 #include "interpose/doors/gate.h"
 #include "interpose/doors/originals.h"
 #include "interpose/doors/ranges.h"
+#include "interpose/heat/names.h"
 #include "interpose/hooks/own.h"
+#include "interpose/watch.h"
 
 namespace flexlom::doors {
 
@@ -22,8 +24,21 @@ struct GateDoor<E, CUresult (*)(A...)> {
     count(E);
     if (!arguments_valid(a...)) [[unlikely]]
       return CUDA_ERROR_INVALID_VALUE;
+    if (watching.load(std::memory_order_relaxed)) [[unlikely]]
+      return watched(real, a...);
+    const Submission submission;
+    return real(a...);
+  }
+
+  // Memory is short: what the submission names may have to move first.
+  [[gnu::noinline]] static CUresult watched(CUresult (*real)(A...), A... a) {
+    heat::Named named;
+    heat::names(E, named, a...);
+    Watch watch(named, stream_of(a...), per_thread_default_stream(E));
+    const Submission submission;
+    watch.start();
     const CUresult r = real(a...);
-    note_submission();
+    watch.stop(r == CUDA_SUCCESS);
     return r;
   }
 };

@@ -14,10 +14,11 @@ namespace {
 template <class Real>
 CUresult begin(Entry entry, Real real) {
   Runtime* rt = enter(entry);
+  // A submission, so that whoever shut the gate knows of every capture.
+  const doors::Submission submission;
   if (rt != nullptr) rt->pool.fence().capture_opening();
   const CUresult r = real();
   if (rt != nullptr && r != CUDA_SUCCESS) rt->pool.fence().capture_closed();
-  doors::note_submission();
   return r;
 }
 
@@ -32,6 +33,7 @@ CUresult end(Entry entry, CUstream stream, bool per_thread, Real real) {
       FORWARD(cuStreamIsCapturing, stream, &status);
     }
   }
+  const doors::Submission submission;
   const CUresult r = real();
   // Ended, or found broken: either way this stream captures no more. A call from the wrong thread
   // or on a stream that was only drawn in leaves the capture open.
@@ -39,7 +41,6 @@ CUresult end(Entry entry, CUstream stream, bool per_thread, Real real) {
                       r != CUDA_ERROR_STREAM_CAPTURE_WRONG_THREAD &&
                       r != CUDA_ERROR_STREAM_CAPTURE_UNMATCHED;
   if (rt != nullptr && closed) rt->pool.fence().capture_closed();
-  doors::note_submission();
   return r;
 }
 

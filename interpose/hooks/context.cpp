@@ -1,4 +1,5 @@
 // Contexts and streams: whose memory ends with them, and what a fence must cover.
+#include "interpose/heat/layout.h"
 #include "interpose/hooks/common.h"
 
 namespace flexlom {
@@ -31,9 +32,18 @@ void born(Runtime* rt, CUresult r, CUcontext* context) {
   }
 }
 
-// Our events go first: a context with events left is kept half alive by the driver.
+// Our events and streams go first: a context with events left is kept half alive by the driver.
 template <class Real, class Ended>
 CUresult end(Runtime& rt, CUcontext context, Real real, Ended ended) {
+  // Functions of modules go with the context, and their handles may come back as others'.
+  heat::forget_handles();
+  pool::Residency* residency = rt.pool.residency();
+  std::unique_lock<std::mutex> no_moves;
+  if (residency != nullptr && context != nullptr) {
+    no_moves = std::unique_lock(residency->mover().mutex());
+    residency->mover().release_context(context);
+    rt.sampler.release_context(context);
+  }
   const bool known = context != nullptr && rt.pool.fence().destroy_events(context);
   const CUresult r = real();
   if (known && r == CUDA_SUCCESS && ended()) {

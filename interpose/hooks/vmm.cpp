@@ -30,6 +30,7 @@ CUresult cuMemCreate(CUmemGenericAllocationHandle* handle, size_t size,
 
 CUresult cuMemRelease(CUmemGenericAllocationHandle handle) {
   Runtime* rt = enter(Entry::cuMemRelease);
+  const doors::Submission submission;
   const CUresult r = FORWARD(cuMemRelease, handle);
   if (rt != nullptr && r == CUDA_SUCCESS) {
     InsidePool inside;
@@ -55,35 +56,34 @@ CUresult cuMemMap(CUdeviceptr p, size_t size, size_t offset, CUmemGenericAllocat
     InsidePool inside;
     rt->program_frames.mapped(handle, p, size);
   }
-  doors::note_submission();
   return r;
 }
 
 CUresult cuMemUnmap(CUdeviceptr p, size_t size) {
   Runtime* rt = enter(Entry::cuMemUnmap);
   if (ours(rt, p)) return CUDA_ERROR_INVALID_VALUE;
+  const doors::Submission submission;
   const CUresult r = FORWARD(cuMemUnmap, p, size);
   if (rt != nullptr && r == CUDA_SUCCESS) {
     InsidePool inside;
     rt->program_frames.unmapped(p, size);
   }
-  doors::note_submission();
   return r;
 }
 
 CUresult cuMemSetAccess(CUdeviceptr p, size_t size, const CUmemAccessDesc* access, size_t count) {
   Runtime* rt = enter(Entry::cuMemSetAccess);
   if (ours(rt, p)) return CUDA_ERROR_INVALID_VALUE;
+  const doors::Submission submission;
   const CUresult r = FORWARD(cuMemSetAccess, p, size, access, count);
-  doors::note_submission();
   return r;
 }
 
 CUresult cuMemAddressFree(CUdeviceptr p, size_t size) {
   Runtime* rt = enter(Entry::cuMemAddressFree);
   if (ours(rt, p)) return CUDA_ERROR_INVALID_VALUE;
+  const doors::Submission submission;
   const CUresult r = FORWARD(cuMemAddressFree, p, size);
-  doors::note_submission();
   return r;
 }
 

@@ -131,7 +131,7 @@ void Exporter::answer(int peer) {
     uint32_t count = 0;
     bool good = export_frame != nullptr;
     while (good && count < kDescriptorsPerMessage && first + count < reply.pages) {
-      good = export_frame(&descriptors[count], pinned.pages[first + count].frame,
+      good = export_frame(&descriptors[count], pinned.pages[first + count].frame.handle,
                           CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR, 0) == CUDA_SUCCESS;
       if (good) ++count;
     }

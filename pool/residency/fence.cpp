@@ -1,5 +1,6 @@
 #include "pool/residency/fence.h"
 
+#include <sched.h>
 #include <time.h>
 
 #include <algorithm>
@@ -38,6 +39,7 @@ bool context_is_dead(CUresult r) noexcept {
   }
 }
 
+constexpr uint64_t kSpin_ns = 10'000'000;
 // Beyond this many unfinished epochs a new one would only add queries.
 constexpr size_t kMaxCuts = 64;
 
@@ -63,6 +65,11 @@ void Fence::advance() noexcept {
   }
 }
 
+void Fence::mark() noexcept {
+  static_cast<void>(stamp());
+  advance();
+}
+
 bool Fence::wait(uint64_t epoch, uint64_t timeout_ns) noexcept {
   if (passed(epoch)) return true;
   const uint64_t start = now_ns();
@@ -71,10 +78,13 @@ bool Fence::wait(uint64_t epoch, uint64_t timeout_ns) noexcept {
     if (passed(epoch)) return true;
     if (now_ns() - start >= timeout_ns) return false;
     if (capture_open() && round > 0) return false;
-    // Short waits spin, because most kernels end within microseconds; long ones give the core back.
-    if (round > 64) {
+    // Short waits spin, because most kernels end within microseconds, and a sleep would be several
+    // times longer than asked for; long ones give the core back.
+    if (now_ns() - start > kSpin_ns) {
       const timespec pause{0, 20'000};
       nanosleep(&pause, nullptr);
+    } else if (round > 64) {
+      sched_yield();
     }
   }
 }

@@ -36,6 +36,11 @@ class Fence {
     return epoch <= done_.load(std::memory_order_acquire);
   }
 
+  // How far proof has come: it grows as work ends.
+  uint64_t done() const noexcept { return done_.load(std::memory_order_acquire); }
+  // Closes the open epoch even when nothing waits for it, so that done() follows the work.
+  void mark() noexcept;
+
   // Looks at finished epochs and closes the open one when something waits for it.
   void advance() noexcept;
   // advance() until `epoch` has passed or `timeout_ns` is over. Hold no lock across it.

@@ -2,8 +2,23 @@
 # gpu-bench` on a GPU only, with whole programs as well.
 $(eval $(call program,bench/pool_bench,tests/bench/pool_bench.cpp $(TESTING_KERNELS),\
   -static-libstdc++ -static-libgcc -ldl))
-BENCHES := $(BUILD)/bench/pool_bench
+# The policy alone, on traces: no driver at all.
+POLICY_SIM := tests/bench/policy_replay.cpp tests/bench/policy_trace.cpp \
+  pool/residency/policy.cpp pool/residency/history.cpp
+$(eval $(call program,bench/policy_sim,tests/bench/policy_sim.cpp $(POLICY_SIM)))
+$(eval $(call program,tests/policy_replay,tests/bench/policy_replay_test.cpp tests/unit/main.cpp \
+  $(POLICY_SIM)))
+ALL += $(BUILD)/tests/policy_replay
+TESTS += $(BUILD)/tests/policy_replay
+BENCHES := $(BUILD)/bench/pool_bench $(BUILD)/bench/policy_sim
 ALL += $(BENCHES)
 
 bench gpu-bench: all
 	$(Q)tests/bench/run --build $(BUILD) $(if $(filter gpu-bench,$@),--gpu) $(BENCH_ARGS)
+
+# How whole programs are compared, which needs neither a driver nor PyTorch.
+TESTS += tests/bench/whole_program_test.py
+# The residency runner against programs made up for it, on the simulated driver.
+ifeq ($(filter -fsanitize=%,$(CXXFLAGS)),)
+TESTS += tests/bench/residency_test
+endif

@@ -4,7 +4,11 @@ GPU_LIBS := -static-libstdc++ -static-libgcc -ldl
 
 $(eval $(call program,gpu/hold_memory,tests/gpu/hold_memory.cpp,$(GPU_LIBS)))
 $(eval $(call program,gpu/oversubscribe,tests/gpu/oversubscribe.cpp $(TESTING_KERNELS),$(GPU_LIBS)))
-GPU_PROGRAMS := $(BUILD)/gpu/hold_memory $(BUILD)/gpu/oversubscribe
+$(eval $(call program,gpu/link,tests/gpu/link.cpp $(TESTING_KERNELS),$(GPU_LIBS)))
+$(eval $(call program,gpu/fingerprint_check,tests/gpu/fingerprint_check.cpp $(FINGERPRINT_KERNEL) \
+  $(READING_KERNEL) $(TESTING_KERNELS),$(GPU_LIBS)))
+GPU_PROGRAMS := $(BUILD)/gpu/hold_memory $(BUILD)/gpu/oversubscribe $(BUILD)/gpu/link
+GPU_PROGRAMS += $(BUILD)/gpu/fingerprint_check
 
 # cuBLAS is a large package and only this program wants it.
 CUBLAS := $(wildcard $(CUDA_HOME)/include/cublas_v2.h $(CUDA_HOME)/lib64/libcublas.so)
@@ -19,8 +23,9 @@ gpu-programs: $(GPU_PROGRAMS)
 ALL += $(GPU_PROGRAMS)
 
 # Whole programs, for gpu-test of tests/rules.mk.
-GPU_TESTS += tests/gpu/run
+GPU_TESTS += tests/gpu/run $(BUILD)/gpu/fingerprint_check
 # A sanitizer's runtime would have to come before the preloaded library.
 ifeq ($(filter -fsanitize=%,$(CXXFLAGS)),)
 TESTS += tests/gpu/simulated_test
 endif
+TESTS += tests/gpu/fingerprint_simulated

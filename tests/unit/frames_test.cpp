@@ -21,8 +21,8 @@ struct Bench {
     driver.host_limit_bytes = host.limit();
   }
   ~Bench() { CHECK(driver.problems() == ""); }
-  CUmemGenericAllocationHandle must_take(Where where, unsigned order) {
-    CUmemGenericAllocationHandle frame = 0;
+  flexlom::pool::Frame must_take(Where where, unsigned order) {
+    flexlom::pool::Frame frame;
     REQUIRE(frames.take(where, order, 0, &frame) == CUDA_SUCCESS);
     return frame;
   }
@@ -35,14 +35,14 @@ TEST_CASE("frames: a spare frame is used again without the driver") {
   const auto frame = bench.must_take(Where::device, 1);
   bench.frames.put(Where::device, 1, frame);
   CHECK(bench.frames.spare_bytes(Where::device) == 2 * kGranule);
-  CHECK(bench.must_take(Where::device, 1) == frame);
+  CHECK(bench.must_take(Where::device, 1).handle == frame.handle);
   CHECK(bench.driver.calls("create") == 1);
   CHECK(bench.frames.spare_bytes(Where::device) == 0);
 }
 
 TEST_CASE("frames: the budget holds, less what is to be kept free") {
   Bench bench;
-  CUmemGenericAllocationHandle frame = 0;
+  flexlom::pool::Frame frame;
   CHECK(bench.frames.take(Where::device, 4, 1, &frame) == CUDA_ERROR_OUT_OF_MEMORY);
   CHECK(bench.frames.take(Where::device, 3, 8 * kGranule, &frame) == CUDA_SUCCESS);
   CHECK(bench.frames.take(Where::device, 3, kGranule, &frame) == CUDA_ERROR_OUT_OF_MEMORY);
@@ -59,7 +59,7 @@ TEST_CASE("frames: spare frames of other sizes make room") {
     if (i >= 7 && i < 15) continue;
   }
   // At most one spare frame was there at a time, so 9 are held: the rest is room.
-  CHECK(bench.must_take(Where::device, 2) != 0);
+  CHECK(bench.must_take(Where::device, 2).handle != 0);
   CHECK(bench.driver.held_bytes(Where::device) <= bench.device.limit());
 }
 
@@ -68,7 +68,7 @@ TEST_CASE("frames: a driver that is out of memory is asked again after spare fra
   const auto spare = bench.must_take(Where::device, 1);
   bench.frames.put(Where::device, 1, spare);
   bench.driver.capacity_bytes = 3 * kGranule;
-  CUmemGenericAllocationHandle frame = 0;
+  flexlom::pool::Frame frame;
   CHECK(bench.frames.take(Where::device, 0, 0, &frame) == CUDA_SUCCESS);
   bench.frames.put(Where::device, 0, frame);
   bench.driver.capacity_bytes = 2 * kGranule;
@@ -96,7 +96,7 @@ TEST_CASE("frames: without host VMM there are no host frames") {
   FakeDriver driver;
   Budget device(kGranule), host(~uint64_t{0});
   Frames frames(driver, 0, device, host, false);
-  CUmemGenericAllocationHandle frame = 0;
+  flexlom::pool::Frame frame;
   CHECK(frames.take(Where::host, 0, 0, &frame) == CUDA_ERROR_OUT_OF_MEMORY);
   CHECK(driver.all_calls() == 0);
   CHECK_FALSE(frames.can_spill());
@@ -109,7 +109,7 @@ TEST_CASE("frames: everything spare goes back at the end") {
     Frames frames(driver, 0, device, host, true);
     for (unsigned order = 0; order < kPageOrders - 1; ++order) {
       for (const Where where : {Where::device, Where::host}) {
-        CUmemGenericAllocationHandle frame = 0;
+        flexlom::pool::Frame frame;
         REQUIRE(frames.take(where, order, 0, &frame) == CUDA_SUCCESS);
         frames.put(where, order, frame);
       }

@@ -1,0 +1,93 @@
+#include "interpose/fingerprints.h"
+
+#include <algorithm>
+
+#include "interpose/hooks/common.h"
+#include "kernels/fingerprint.h"
+
+namespace flexlom {
+
+static_assert(sizeof(pool::Fingerprint) == sizeof(kernels::Fingerprint));
+
+bool Fingerprints::load() noexcept {
+  if (kernel_ != nullptr) return true;
+  if (refused_) return false;
+  refused_ = true;
+  if (FORWARD(cuLibraryLoadData, &library_, flexlom_fingerprint_fatbin, nullptr, nullptr, 0,
+              nullptr, nullptr, 0) != CUDA_SUCCESS)
+    return false;
+  if (FORWARD(cuLibraryGetKernel, &kernel_, library_, kernels::kFingerprintName) != CUDA_SUCCESS) {
+    kernel_ = nullptr;
+    return false;
+  }
+  refused_ = false;
+  return true;
+}
+
+pool::Fingerprint* Fingerprints::results(size_t* count) noexcept {
+  *count = kResults;
+  if (results_ != nullptr) return results_;
+  void* memory = nullptr;
+  if (!load() || FORWARD(cuMemHostAlloc, &memory, kResults * sizeof(pool::Fingerprint),
+                         CU_MEMHOSTALLOC_PORTABLE | CU_MEMHOSTALLOC_DEVICEMAP) != CUDA_SUCCESS) {
+    *count = 0;
+    return nullptr;
+  }
+  results_ = static_cast<pool::Fingerprint*>(memory);
+  return results_;
+}
+
+// The kernel leaves its scratch zeroed, so it is cleared once.
+CUdeviceptr Fingerprints::scratch_of(CUstream stream) noexcept {
+  const auto found = scratch_.find(stream);
+  if (found != scratch_.end()) return found->second;
+  constexpr size_t kBytes = kernels::kFingerprintMaxPages * sizeof(kernels::FingerprintScratch);
+  CUdeviceptr scratch = 0;
+  if (FORWARD(cuMemAlloc_v2, &scratch, kBytes) != CUDA_SUCCESS) return 0;
+  if (FORWARD(cuMemsetD8Async, scratch, 0, kBytes, stream) != CUDA_SUCCESS) {
+    FORWARD(cuMemFree_v2, scratch);
+    return 0;
+  }
+  try {
+    scratch_.emplace(stream, scratch);
+  } catch (...) {
+    FORWARD(cuMemFree_v2, scratch);
+    return 0;
+  }
+  return scratch;
+}
+
+CUresult Fingerprints::run(CUcontext, CUstream stream, const pool::PageRange* pages, size_t count,
+                           pool::Fingerprint* results) noexcept {
+  if (!load()) return CUDA_ERROR_NOT_SUPPORTED;
+  const CUdeviceptr scratch = scratch_of(stream);
+  if (scratch == 0) return CUDA_ERROR_OUT_OF_MEMORY;
+  for (size_t done = 0; done < count;) {
+    kernels::FingerprintLaunch launch{};
+    launch.scratch = scratch;
+    launch.results = reinterpret_cast<uintptr_t>(results + done);
+    uint64_t largest = 0;
+    while (launch.count < kernels::kFingerprintMaxPages && done < count) {
+      launch.pages[launch.count++] = {pages[done].address, pages[done].bytes};
+      largest = std::max<uint64_t>(largest, pages[done].bytes);
+      ++done;
+    }
+    void* parameters[] = {&launch};
+    // A CUkernel may be launched as a function of the current context.
+    const CUresult r = FORWARD(cuLaunchKernel, reinterpret_cast<CUfunction>(kernel_),
+                               kernels::fingerprint_blocks(largest), launch.count, 1u,
+                               kernels::kFingerprintThreads, 1u, 1u, 0u, stream,
+                               static_cast<void**>(parameters), static_cast<void**>(nullptr));
+    if (r != CUDA_SUCCESS) return r;
+  }
+  return CUDA_SUCCESS;
+}
+
+void Fingerprints::release_stream(CUstream stream) noexcept {
+  const auto found = scratch_.find(stream);
+  if (found == scratch_.end()) return;
+  FORWARD(cuMemFree_v2, found->second);
+  scratch_.erase(found);
+}
+
+}  // namespace flexlom

@@ -1,0 +1,278 @@
+// The steps of a page's move. Each holds the device's mutex for its own short time and leaves every
+// address mapped; the copying in between happens with no lock held.
+//
+// Down: begin_demote (a host frame is ready) - copy address -> window - finish_demote (swap).
+// Up:   begin_promote - place_promoted (swap) - copy window -> address - finish_promote.
+//
+// Who calls them has proved that no work touches the page from the first copy to the last swap
+// (law 2). A step that fails leaves the page where it was.
+#include <algorithm>
+
+#include "pool/check.h"
+#include "pool/device_pool.h"
+
+namespace flexlom::pool {
+
+Page* DevicePool::page_of(const PageId& id) {
+  Span* span = id.span;
+  if (span == nullptr || span->generation != id.generation || spans_.count(span) == 0)
+    return nullptr;
+  return id.index < span->pages.size() ? &span->pages[id.index] : nullptr;
+}
+
+// An allocation of a single granule stays: frameworks keep counters, locks and workspaces in those.
+bool DevicePool::may_move(const Span& span) {
+  return !span.small && !span.exported && span.count > 1;
+}
+
+std::vector<policy::PageView> DevicePool::movable_pages(policy::Tick needed_tick,
+                                                        std::vector<PageId>* ids) const {
+  std::vector<policy::PageView> views;
+  ids->clear();
+  std::lock_guard device_lock(mutex_);
+  std::lock_guard touch_lock(touch_mutex_);
+  for (Span* span : spans_) {
+    if (!may_move(*span)) continue;
+    {
+      const auto lock = lock_shard_of(*span);
+      if (span->objects[0].state != ObjectState::live) continue;
+    }
+    for (uint32_t i = 0; i < span->pages.size(); ++i) {
+      const Page& page = span->pages[i];
+      policy::PageView view;
+      view.id = static_cast<uint32_t>(ids->size());
+      view.bytes = page.bytes();
+      view.address = span->base + (CUdeviceptr{page.granule} << kGranuleShift);
+      view.history = span->history;
+      view.resident = page.where == Where::device;
+      view.movable = !page.moving;
+      view.needed = needed_tick != 0 && span->history.last >= needed_tick;
+      view.host_copy = page.has_copy;
+      views.push_back(view);
+      ids->push_back({span, span->generation, i});
+    }
+  }
+  return views;
+}
+
+Touched DevicePool::touch(const CUdeviceptr* words, size_t count) {
+  Touched result;
+  double weighted = 0;
+  std::lock_guard lock(touch_mutex_);
+  const auto use = [&](CUdeviceptr address) {
+    Span* span = contains(address) ? span_at(address) : nullptr;
+    if (span == nullptr || span->small.load(std::memory_order_relaxed)) return;
+    if (result.tick == 0) result.tick = ++touch_tick_;
+    if (span->history.last == touch_tick_) return;
+    policy::touch(span->history, touch_tick_);
+    const size_t spilled = span->spilled_bytes.load(std::memory_order_relaxed);
+    if (spilled == 0) return;
+    const policy::History& h = span->history;
+    const double ahead = std::max(1.0, double{h.touches_per_use} - h.burst_touches);
+    result.spilled_bytes += spilled;
+    weighted += ahead * static_cast<double>(spilled);
+  };
+  for (size_t i = 0; i < count; ++i) {
+    // The end of one allocation may be the start of another: then the other is meant.
+    const bool inside = contains(words[i]) && span_at(words[i]) != nullptr;
+    use(inside ? words[i] : words[i] - 1);
+  }
+  if (result.spilled_bytes > 0)
+    result.touches_ahead = weighted / static_cast<double>(result.spilled_bytes);
+  return result;
+}
+
+policy::Tick DevicePool::touch_tick() const {
+  std::lock_guard lock(touch_mutex_);
+  return touch_tick_;
+}
+
+// A spare host frame, or a new one; making one takes milliseconds, so the lock is let go for that.
+// Copies kept for pages on the device are given up when there is no other room.
+CUresult DevicePool::take_host_frame(std::unique_lock<std::mutex>& lock, unsigned order,
+                                     Frame* frame) {
+  if (frames_.take_spare(Where::host, order, frame)) return CUDA_SUCCESS;
+  const size_t bytes = page_bytes(order);
+  *frame = {};
+  if (!host_budget_.take(bytes)) {
+    drop_copies(bytes);
+    frames_.release_spare(Where::host, bytes);
+    if (!host_budget_.take(bytes)) return CUDA_ERROR_OUT_OF_MEMORY;
+  }
+  lock.unlock();
+  const CUresult r = driver_.create(config_.device, Where::host, bytes, &frame->handle);
+  lock.lock();
+  if (r != CUDA_SUCCESS) host_budget_.give(bytes);
+  return r;
+}
+
+void DevicePool::drop_copies(uint64_t want_bytes) {
+  uint64_t found = 0;
+  for (Span* span : spans_) {
+    for (Page& page : span->pages) {
+      if (found >= want_bytes) return;
+      if (!page.has_copy || page.moving) continue;
+      frames_.put(Where::host, page.order, page.copy);
+      page.has_copy = false;
+      found += page.bytes();
+    }
+  }
+}
+
+void DevicePool::fill_move(const PageId& id, const Page& page, Where to, Move* move) {
+  *move = {};
+  move->page = id;
+  move->address = id.span->base + (CUdeviceptr{page.granule} << kGranuleShift);
+  move->bytes = page.bytes();
+  move->order = page.order;
+  move->to = to;
+}
+
+void DevicePool::set_moving(const PageId& id, Page& page, bool moving) {
+  FLEXLOM_INVARIANT(page.moving != moving);
+  page.moving = moving;
+  id.span->moving += moving ? 1u : ~0u;
+}
+
+CUresult DevicePool::begin_demote(const PageId& id, Move* move) {
+  std::unique_lock lock(mutex_);
+  Page* page = page_of(id);
+  if (page == nullptr || page->where != Where::device || page->moving || !may_move(*id.span))
+    return CUDA_ERROR_INVALID_VALUE;
+  fill_move(id, *page, Where::host, move);
+  set_moving(id, *page, true);
+  if (page->has_copy) {
+    move->host = page->copy;
+    move->has_mark = page->has_mark;
+    move->mark = page->mark;
+    return CUDA_SUCCESS;
+  }
+  Frame frame;
+  // The page cannot go away while it is moving, so the lock may be let go in here.
+  CUresult r = take_host_frame(lock, page->order, &frame);
+  if (r == CUDA_SUCCESS) {
+    r = frames_.open_window(page->order, &frame);
+    if (r != CUDA_SUCCESS) frames_.put(Where::host, page->order, frame);
+  }
+  page = page_of(id);
+  if (r != CUDA_SUCCESS) {
+    set_moving(id, *page, false);
+    return r;
+  }
+  move->host = frame;
+  return CUDA_SUCCESS;
+}
+
+void DevicePool::cancel_demote(const Move& move) {
+  std::lock_guard lock(mutex_);
+  Page* page = page_of(move.page);
+  FLEXLOM_INVARIANT(page != nullptr && page->moving);
+  if (!page->has_copy) frames_.put(Where::host, move.order, move.host);
+  if (move.overwriting) page->has_mark = false;
+  set_moving(move.page, *page, false);
+}
+
+// Backs `move.address` by another frame; on failure by the old one again.
+CUresult DevicePool::swap_frames(const Move& move, const Frame& from, const Frame& to) {
+  const auto put = [&](const Frame& frame) {
+    CUresult r = driver_.map(move.address, move.bytes, frame.handle);
+    if (r != CUDA_SUCCESS) return r;
+    for (const int device : access_) {
+      r = driver_.set_access(move.address, move.bytes, device);
+      if (r == CUDA_SUCCESS) continue;
+      driver_.unmap(move.address, move.bytes);
+      return r;
+    }
+    return CUDA_SUCCESS;
+  };
+  CUresult r = driver_.unmap(move.address, move.bytes);
+  if (r != CUDA_SUCCESS) return r;
+  r = put(to);
+  if (r == CUDA_SUCCESS) return r;
+  constexpr int kTries = 3;
+  for (int i = 0; i < kTries; ++i) {
+    if (put(from) == CUDA_SUCCESS) return r;
+  }
+  if (observer_ != nullptr) observer_->warned("a page could not be mapped back; it is unreachable");
+  return r;
+}
+
+CUresult DevicePool::finish_demote(const Move& move) {
+  std::lock_guard lock(mutex_);
+  Page* page = page_of(move.page);
+  FLEXLOM_INVARIANT(page != nullptr && page->moving && page->where == Where::device);
+  const CUresult r = swap_frames(move, page->frame, move.host);
+  if (r != CUDA_SUCCESS) {
+    if (!page->has_copy) frames_.put(Where::host, move.order, move.host);
+    if (move.overwriting) page->has_mark = false;
+    set_moving(move.page, *page, false);
+    return r;
+  }
+  frames_.put(Where::device, move.order, page->frame);
+  page->frame = move.host;
+  page->where = Where::host;
+  page->has_copy = page->has_mark = false;
+  move.page.span->spilled_bytes += move.bytes;
+  spilled_total_ += move.bytes;
+  set_moving(move.page, *page, false);
+  return CUDA_SUCCESS;
+}
+
+CUresult DevicePool::begin_promote(const PageId& id, Move* move) {
+  std::lock_guard lock(mutex_);
+  Page* page = page_of(id);
+  if (page == nullptr || page->where != Where::host || page->moving || !may_move(*id.span))
+    return CUDA_ERROR_INVALID_VALUE;
+  const CUresult r = frames_.open_window(page->order, &page->frame);
+  if (r != CUDA_SUCCESS) return r;
+  fill_move(id, *page, Where::device, move);
+  move->host = page->frame;
+  set_moving(id, *page, true);
+  return CUDA_SUCCESS;
+}
+
+CUresult DevicePool::place_promoted(Move* move) {
+  std::lock_guard lock(mutex_);
+  Page* page = page_of(move->page);
+  FLEXLOM_INVARIANT(page != nullptr && page->moving && page->where == Where::host);
+  Frame frame;
+  CUresult r = frames_.take(Where::device, move->order, small_reserve_, &frame);
+  if (r != CUDA_SUCCESS) return r;
+  r = swap_frames(*move, page->frame, frame);
+  if (r != CUDA_SUCCESS) {
+    frames_.put(Where::device, move->order, frame);
+    return r;
+  }
+  page->frame = frame;
+  page->copy = move->host;
+  page->has_copy = true;
+  page->has_mark = false;
+  page->where = Where::device;
+  move->placed = true;
+  move->page.span->spilled_bytes -= move->bytes;
+  return CUDA_SUCCESS;
+}
+
+void DevicePool::finish_promote(const Move& move, bool copied, const Fingerprint* mark) {
+  std::lock_guard lock(mutex_);
+  Page* page = page_of(move.page);
+  FLEXLOM_INVARIANT(page != nullptr && page->moving);
+  if (move.placed && !copied) {
+    // The bytes never arrived: back to the frame that has them.
+    if (swap_frames(move, page->frame, move.host) == CUDA_SUCCESS) {
+      frames_.put(Where::device, move.order, page->frame);
+      page->frame = move.host;
+      page->where = Where::host;
+      page->has_copy = false;
+      move.page.span->spilled_bytes += move.bytes;
+    } else if (observer_ != nullptr) {
+      observer_->warned("a page that could not be filled could not be put back");
+    }
+  } else if (move.placed && mark != nullptr) {
+    page->mark = *mark;
+    page->has_mark = true;
+  }
+  set_moving(move.page, *page, false);
+}
+
+}  // namespace flexlom::pool

@@ -1,0 +1,325 @@
+#include "pool/residency/mover.h"
+
+#include <sched.h>
+
+#include <algorithm>
+
+#include "pool/device_pool.h"
+
+namespace flexlom::pool {
+
+namespace {
+
+// A try that failed is followed by a pause of ten times what it cost, doubled each time.
+constexpr uint64_t kPause = 10;
+constexpr uint64_t kFirstPause_ns = 50'000'000;
+constexpr uint64_t kLongestPause_ns = 60'000'000'000;
+
+uint64_t now_ns() noexcept { return ThreadSync::now_ns(); }
+
+// Adds the time of its life to a sum.
+class Timer {
+ public:
+  explicit Timer(uint64_t& sum) noexcept : sum_(sum), start_(now_ns()) {}
+  ~Timer() { sum_ += now_ns() - start_; }
+  Timer(const Timer&) = delete;
+  Timer& operator=(const Timer&) = delete;
+
+ private:
+  uint64_t& sum_;
+  const uint64_t start_;
+};
+
+}  // namespace
+
+bool Mover::worth_trying() const noexcept {
+  return !fence_.capture_open() && now_ns() >= not_before_ns_.load(std::memory_order_relaxed);
+}
+
+MoveStats Mover::stats() const {
+  std::lock_guard lock(stats_mutex_);
+  return stats_;
+}
+
+void Mover::release_context(CUcontext context) noexcept {
+  const auto found = streams_.find(context);
+  if (found == streams_.end()) return;
+  for (const CUevent event : found->second.events) driver_.event_destroy(context, event);
+  driver_.stream_destroy(context, found->second.down);
+  driver_.stream_destroy(context, found->second.up);
+  streams_.erase(found);
+}
+
+Mover::Streams* Mover::streams_of(CUcontext context) {
+  const auto found = streams_.find(context);
+  if (found != streams_.end()) return &found->second;
+  Streams made;
+  if (driver_.stream_create(context, &made.down) != CUDA_SUCCESS) return nullptr;
+  if (driver_.stream_create(context, &made.up) != CUDA_SUCCESS) {
+    driver_.stream_destroy(context, made.down);
+    return nullptr;
+  }
+  return &streams_.emplace(context, std::move(made)).first->second;
+}
+
+CUevent Mover::event_of(const Batch& batch, Streams& streams, size_t index) {
+  while (streams.events.size() <= index) {
+    CUevent event = nullptr;
+    if (driver_.event_create(batch.context, &event) != CUDA_SUCCESS) return nullptr;
+    streams.events.push_back(event);
+  }
+  return streams.events[index];
+}
+
+void Mover::give_up(Job& job, GaveUp why) {
+  job.outcome.given_up = true;
+  {
+    std::lock_guard lock(stats_mutex_);
+    ++stats_.given_up[static_cast<size_t>(why)];
+  }
+  if (observer_ != nullptr) observer_->gave_up(job.batch.pool->device(), why);
+}
+
+Outcome Mover::run(const Batch& batch) {
+  std::lock_guard lock(mutex_);
+  Streams none;
+  if (fence_.capture_open()) {
+    Job job{batch, none, {}, {}, 0, {}};
+    give_up(job, GaveUp::capture);
+    return job.outcome;
+  }
+  // Without events of the context a fence is a wait without a bound, which nobody may be held for.
+  Streams* streams = driver_.has_context_events() ? streams_of(batch.context) : nullptr;
+  Job job{batch, streams != nullptr ? *streams : none, {}, {}, 0, {}};
+  if (streams == nullptr) {
+    give_up(job, GaveUp::context);
+    return job.outcome;
+  }
+  begin(job);
+  if (job.down.empty() && job.up.empty()) {
+    give_up(job, GaveUp::no_memory);
+    return job.outcome;
+  }
+  if (!quiet(job)) {
+    cancel(job);
+    return job.outcome;
+  }
+  const uint64_t shut = now_ns();
+  {
+    // Whatever happens in between, the gate opens.
+    struct Open {
+      Gate& gate;
+      ~Open() { gate.open(); }
+    } opener{gate_};
+    execute(job);
+  }
+  job.outcome.shut_ns = now_ns() - shut;
+  std::lock_guard stats_lock(stats_mutex_);
+  stats_.begin_ns = times_.begin_ns;
+  stats_.drain_ns = times_.drain_ns;
+  stats_.compare_ns = times_.compare_ns;
+  stats_.place_ns = times_.place_ns;
+  stats_.demote_ns = times_.demote_ns;
+  stats_.wait_ns = times_.wait_ns;
+  ++stats_.batches;
+  stats_.shut_ns += job.outcome.shut_ns;
+  stats_.longest_shut_ns = std::max(stats_.longest_shut_ns, job.outcome.shut_ns);
+  return job.outcome;
+}
+
+void Mover::begin(Job& job) {
+  const Timer timer(times_.begin_ns);
+  for (const PageId& page : job.batch.down) {
+    Down down;
+    if (job.batch.pool->begin_demote(page, &down.move) == CUDA_SUCCESS) job.down.push_back(down);
+  }
+  for (const PageId& page : job.batch.up) {
+    Move move;
+    if (job.batch.pool->begin_promote(page, &move) == CUDA_SUCCESS) job.up.push_back(move);
+  }
+}
+
+void Mover::cancel(Job& job) {
+  for (const Down& down : job.down) job.batch.pool->cancel_demote(down.move);
+  for (const Move& move : job.up) job.batch.pool->finish_promote(move, false, nullptr);
+}
+
+// All work submitted so far has ended. Whoever submits much ahead is waited for as long as its work
+// goes on ending; a kernel that spins is not.
+bool Mover::drained() {
+  const Timer timer(times_.drain_ns);
+  const uint64_t epoch = fence_.stamp();
+  const uint64_t start = now_ns();
+  uint64_t seen = fence_.done();
+  uint64_t since = start;
+  for (;;) {
+    constexpr uint64_t kSlice_ns = 10'000'000;
+    if (fence_.wait(epoch, kSlice_ns)) return true;
+    const uint64_t now = now_ns();
+    if (fence_.done() != seen) {
+      seen = fence_.done();
+      since = now;
+    }
+    if (fence_.capture_open() || now - since > limits_.stuck_ns || now - start > limits_.drain_ns)
+      return false;
+  }
+}
+
+// True: the gate is shut, nobody is inside, and all work is done.
+bool Mover::quiet(Job& job) {
+  const uint64_t start = now_ns();
+  const auto later = [&](GaveUp why) {
+    const uint64_t cost = (now_ns() - start) * kPause;
+    pause_ns_ = std::clamp(std::max(pause_ns_ * 2, cost), kFirstPause_ns, kLongestPause_ns);
+    not_before_ns_.store(now_ns() + pause_ns_, std::memory_order_relaxed);
+    give_up(job, why);
+    return false;
+  };
+  if (!drained()) return later(fence_.capture_open() ? GaveUp::capture : GaveUp::work);
+  if (!gate_.close(limits_.readers_ns)) return later(GaveUp::readers);
+  // Nobody is inside, so a capture is either known to the fence or cannot begin.
+  GaveUp why = GaveUp::count_;
+  if (fence_.capture_open()) {
+    why = GaveUp::capture;
+  } else if (!fence_.wait(fence_.stamp(), limits_.work_ns)) {
+    why = GaveUp::work;
+  }
+  if (why != GaveUp::count_) {
+    gate_.open();
+    return later(why);
+  }
+  pause_ns_ = 0;
+  return true;
+}
+
+bool Mover::wait_for(CUevent event) {
+  const Timer timer(times_.wait_ns);
+  const uint64_t start = now_ns();
+  for (;;) {
+    const CUresult r = driver_.query(event);
+    if (r == CUDA_SUCCESS) return true;
+    if (r != CUDA_ERROR_NOT_READY || now_ns() - start > limits_.copy_ns) return false;
+    sched_yield();
+  }
+}
+
+// Which pages are still equal to the host's copy of them.
+void Mover::compare_marks(Job& job) {
+  const Timer timer(times_.compare_ns);
+  size_t room = 0;
+  Fingerprint* marks = driver_.mark_buffer(job.batch.context, &room);
+  std::vector<PageRange> ranges;
+  std::vector<size_t> which;
+  for (size_t i = 0; marks != nullptr && i < job.down.size() && ranges.size() < room; ++i) {
+    if (!job.down[i].move.has_mark) continue;
+    ranges.push_back({job.down[i].move.address, job.down[i].move.bytes});
+    which.push_back(i);
+  }
+  if (ranges.empty()) return;
+  const CUevent done = event_of(job.batch, job.streams, 0);
+  if (done == nullptr ||
+      driver_.fingerprint(job.batch.context, job.streams.down, ranges.data(), ranges.size(),
+                          marks) != CUDA_SUCCESS ||
+      driver_.record_on(job.batch.context, job.streams.down, done) != CUDA_SUCCESS ||
+      !wait_for(done))
+    return;
+  for (size_t i = 0; i < which.size(); ++i) {
+    Down& down = job.down[which[i]];
+    down.clean = marks[i] == down.move.mark;
+  }
+}
+
+void Mover::start_saving(Job& job) {
+  for (size_t i = 0; i < job.down.size(); ++i) {
+    Down& down = job.down[i];
+    if (down.clean) continue;
+    down.move.overwriting = true;
+    // Event 0 is the batch's own.
+    const CUevent event = event_of(job.batch, job.streams, i + 1);
+    if (event != nullptr &&
+        driver_.copy(job.batch.context, job.streams.down, down.move.host.window, down.move.address,
+                     down.move.bytes) == CUDA_SUCCESS &&
+        driver_.record_on(job.batch.context, job.streams.down, event) == CUDA_SUCCESS) {
+      down.copied = event;
+    }
+  }
+}
+
+// Swaps the next page whose bytes are safe on the host. False: there is none left.
+bool Mover::demote_next(Job& job) {
+  while (job.next_down < job.down.size()) {
+    Down& down = job.down[job.next_down++];
+    const bool safe = down.clean || (down.copied != nullptr && wait_for(down.copied));
+    const Timer timer(times_.demote_ns);
+    if (!safe) {
+      job.batch.pool->cancel_demote(down.move);
+      continue;
+    }
+    if (job.batch.pool->finish_demote(down.move) != CUDA_SUCCESS) continue;
+    job.outcome.down_bytes += down.move.bytes;
+    if (!down.clean) job.outcome.down_copied_bytes += down.move.bytes;
+    {
+      std::lock_guard lock(stats_mutex_);
+      ++stats_.demoted_pages;
+      stats_.demoted_bytes += down.move.bytes;
+      stats_.clean_pages += down.clean;
+      if (!down.clean) stats_.demoted_copied_bytes += down.move.bytes;
+    }
+    if (observer_ != nullptr)
+      observer_->moved(
+          {job.batch.pool->device(), down.move.address, down.move.bytes, Where::host, !down.clean});
+    return true;
+  }
+  return false;
+}
+
+void Mover::execute(Job& job) {
+  compare_marks(job);
+  std::stable_partition(job.down.begin(), job.down.end(), [](const Down& d) { return d.clean; });
+  start_saving(job);
+
+  size_t room = 0;
+  Fingerprint* marks = driver_.mark_buffer(job.batch.context, &room);
+  struct Up {
+    bool started = false, marked = false;
+  };
+  std::vector<Up> ups(job.up.size());
+  for (size_t i = 0; i < job.up.size(); ++i) {
+    Move& move = job.up[i];
+    const auto place = [&] {
+      const Timer timer(times_.place_ns);
+      return job.batch.pool->place_promoted(&move);
+    };
+    CUresult r = place();
+    while (r == CUDA_ERROR_OUT_OF_MEMORY && demote_next(job)) r = place();
+    if (r != CUDA_SUCCESS) continue;
+    ups[i].started = driver_.copy(job.batch.context, job.streams.up, move.address, move.host.window,
+                                  move.bytes) == CUDA_SUCCESS;
+    const PageRange range{move.address, move.bytes};
+    ups[i].marked = ups[i].started && marks != nullptr && i < room &&
+                    driver_.fingerprint(job.batch.context, job.streams.up, &range, 1, marks + i) ==
+                        CUDA_SUCCESS;
+  }
+  while (demote_next(job)) {
+  }
+  const CUevent done = event_of(job.batch, job.streams, 0);
+  const bool arrived = !job.up.empty() && done != nullptr &&
+                       driver_.record_on(job.batch.context, job.streams.up, done) == CUDA_SUCCESS &&
+                       wait_for(done);
+  for (size_t i = 0; i < job.up.size(); ++i) {
+    const Move& move = job.up[i];
+    const bool good = move.placed && ups[i].started && arrived;
+    job.batch.pool->finish_promote(move, good, good && ups[i].marked ? marks + i : nullptr);
+    if (!good) continue;
+    job.outcome.up_bytes += move.bytes;
+    {
+      std::lock_guard lock(stats_mutex_);
+      ++stats_.promoted_pages;
+      stats_.promoted_bytes += move.bytes;
+    }
+    if (observer_ != nullptr)
+      observer_->moved({job.batch.pool->device(), move.address, move.bytes, Where::device, true});
+  }
+}
+
+}  // namespace flexlom::pool

@@ -1,0 +1,124 @@
+// The mover: takes a batch of pages down to the host and up to the device while nothing can touch
+// them (law 2).
+//
+// Host frames are made ready first, with the program running. Then the work submitted so far is
+// waited for with the gate still open, so that the gate is shut only for what is submitted
+// meanwhile and for the batch itself. Behind the shut gate copies go both ways on streams of our
+// own while other pages are remapped: copying a page costs about 1.2 ms per 64 MiB on a PCIe 5 link
+// and remapping it about 0.8 ms, so the remapping hides behind the copying.
+//
+// Every wait is bounded. When one runs out, or a capture is open, the batch is given up and nothing
+// has changed; after work that does not end, the next tries come at growing intervals.
+//
+// Thread safe; one batch at a time. Hold no lock of the pool across run().
+#pragma once
+
+#include <map>
+#include <mutex>
+#include <vector>
+
+#include "pool/observer.h"
+#include "pool/residency/fence.h"
+#include "pool/residency/gate.h"
+#include "pool/residency/move.h"
+
+namespace flexlom::pool {
+
+class DevicePool;
+
+struct Batch {
+  DevicePool* pool = nullptr;
+  CUcontext context = nullptr;  // whose streams copy
+  std::vector<PageId> down;     // in the order in which they may leave
+  std::vector<PageId> up;       // in the order in which they are needed
+};
+
+struct Outcome {
+  uint64_t down_bytes = 0, down_copied_bytes = 0, up_bytes = 0;
+  uint64_t shut_ns = 0;  // how long the gate was shut
+  bool given_up = false;
+};
+
+struct MoveStats {
+  uint64_t demoted_pages = 0, demoted_bytes = 0, demoted_copied_bytes = 0, clean_pages = 0;
+  uint64_t promoted_pages = 0, promoted_bytes = 0;
+  uint64_t batches = 0, shut_ns = 0, longest_shut_ns = 0;
+  // Where the time went: making host frames ready and waiting for work (both with the program
+  // running), then, the gate shut, comparing fingerprints, remapping either way, waiting for
+  // copies.
+  uint64_t begin_ns = 0, drain_ns = 0, compare_ns = 0, place_ns = 0, demote_ns = 0, wait_ns = 0;
+  uint64_t given_up[static_cast<size_t>(GaveUp::count_)] = {};
+};
+
+class Mover {
+ public:
+  struct Limits {
+    uint64_t stuck_ns = 250'000'000;    // without any work ending, the gate open
+    uint64_t drain_ns = 5'000'000'000;  // for all work submitted before, the gate open
+    uint64_t readers_ns = 5'000'000;    // for threads inside a submission, the gate shut
+    uint64_t work_ns = 20'000'000;      // for what they submitted
+    uint64_t copy_ns = 2'000'000'000;   // for a batch of copies; a link that is slower is broken
+  };
+
+  Mover(Driver& driver, Fence& fence, Gate& gate, Observer* observer)
+      : driver_(driver), fence_(fence), gate_(gate), observer_(observer) {}
+
+  Outcome run(const Batch& batch);
+  // False while a recent failure to find the device quiet makes another try a waste.
+  bool worth_trying() const noexcept;
+  // Held while a context is destroyed, so that no batch uses it meanwhile.
+  std::mutex& mutex() noexcept { return mutex_; }
+  // Gives what we made in the context back to the driver; mutex() held.
+  void release_context(CUcontext context) noexcept;
+  MoveStats stats() const;
+  void set_limits(const Limits& limits) { limits_ = limits; }
+
+ private:
+  struct Streams {
+    CUstream down = nullptr, up = nullptr;
+    std::vector<CUevent> events;
+  };
+  struct Down {
+    Move move;
+    CUevent copied = nullptr;  // null: nothing to copy
+    bool clean = false;
+  };
+  struct Job {
+    const Batch& batch;
+    Streams& streams;
+    std::vector<Down> down;
+    std::vector<Move> up;
+    size_t next_down = 0;
+    Outcome outcome;
+  };
+
+  // All below: mutex_ held.
+  Streams* streams_of(CUcontext context);
+  CUevent event_of(const Batch& batch, Streams& streams, size_t index);
+  void begin(Job& job);
+  void cancel(Job& job);
+  bool drained();
+  bool quiet(Job& job);
+  void give_up(Job& job, GaveUp why);
+  void execute(Job& job);
+  void compare_marks(Job& job);
+  void start_saving(Job& job);
+  bool demote_next(Job& job);
+  bool wait_for(CUevent event);
+
+  Driver& driver_;
+  Fence& fence_;
+  Gate& gate_;
+  Observer* const observer_;
+  Limits limits_;
+
+  std::mutex mutex_;  // guards all below but stats_
+  std::map<CUcontext, Streams> streams_;
+  std::atomic<uint64_t> not_before_ns_{0};
+  uint64_t pause_ns_ = 0;
+  MoveStats times_;  // the times of the work done under mutex_
+  mutable std::mutex stats_mutex_;
+  MoveStats stats_;
+};
+
+}  // namespace flexlom::pool

@@ -1,0 +1,174 @@
+#include "pool/residency/residency.h"
+
+#include <algorithm>
+
+#include "pool/device_pool.h"
+
+namespace flexlom::pool {
+
+namespace {
+
+// What promoting a page costs, all included: the copy at link speed with the remapping hidden
+// behind it reached 45 to 47 GB/s. Work that is slower in place by a quarter is better off with its
+// pages on the device.
+constexpr double kPromote_ns_per_byte = 1 / 46.0;
+constexpr double kWorthIt = 1.25;
+// Stopping and starting the device around a batch.
+constexpr double kBatchFixed_ns = 100'000;
+// A rate is measured again after this many uses: the work may have changed.
+constexpr uint32_t kMeasureEvery = 64;
+
+// In place costs once for every touch of the use that begins now; promoting costs once, and once
+// more for the way back when the use writes. That is not known: half of it is counted.
+bool better_promoted(double ns_per_byte, const Touched& touched) {
+  const double bytes = static_cast<double>(touched.spilled_bytes);
+  const double in_place_ns = ns_per_byte * bytes * touched.touches_ahead;
+  const double way_back = touched.touches_ahead > 1.5 ? 1.5 : 1.0;
+  return in_place_ns > bytes * kPromote_ns_per_byte * way_back * kWorthIt + kBatchFixed_ns;
+}
+
+// Pages demoted with the gate shut once; more are done in several goes, so that nobody waits long.
+constexpr uint64_t kMostDemoted = uint64_t{1} << 30;
+// Device frames kept free between promotions: the next batch's copies start into them at once, and
+// the remapping of what leaves for it hides behind those copies.
+constexpr uint64_t kReadyBytes = 128u << 20;
+constexpr uint64_t kReadyShare = 32;
+// The fence is advanced after this many submissions, so that waiting for work can tell a long queue
+// from a kernel that spins.
+constexpr policy::Tick kMarkEvery = 32;
+// How often it is asked whether pages should change places, in submissions that read in place.
+constexpr uint64_t kRebalanceEvery = 64;
+constexpr size_t kMostProfiles = 1u << 16;
+
+}  // namespace
+
+ResidencyStats Residency::stats() const {
+  std::lock_guard lock(mutex_);
+  ResidencyStats s = stats_;
+  s.moves = mover_.stats();
+  return s;
+}
+
+bool Residency::run(DevicePool& pool, CUcontext context, const std::vector<policy::PageView>& views,
+                    const std::vector<PageId>& ids, const policy::Plan& plan, Outcome* outcome) {
+  static_cast<void>(views);
+  Batch batch;
+  batch.pool = &pool;
+  batch.context = context;
+  for (const uint32_t id : plan.demote) batch.down.push_back(ids[id]);
+  for (const uint32_t id : plan.promote) batch.up.push_back(ids[id]);
+  if (batch.down.empty() && batch.up.empty()) return false;
+  *outcome = mover_.run(batch);
+  return !outcome->given_up;
+}
+
+uint64_t Residency::make_room(DevicePool& pool, CUcontext context, uint64_t bytes) noexcept {
+  memory_is_short();
+  if (config_.kind == policy::Kind::pin) return 0;
+  uint64_t freed = 0;
+  try {
+    while (freed < bytes && mover_.worth_trying()) {
+      std::vector<PageId> ids;
+      const auto views = pool.movable_pages(0, &ids);
+      policy::Plan plan;
+      const policy::Context policy_context{config_.kind, 0};
+      plan.demote = policy::victims(views, std::min(bytes - freed, kMostDemoted), pool.touch_tick(),
+                                    policy_context);
+      Outcome outcome;
+      if (!run(pool, context, views, ids, plan, &outcome) || outcome.down_bytes == 0) break;
+      freed += outcome.down_bytes;
+    }
+  } catch (...) {
+    // Out of host memory for the lists: the allocation is placed without us.
+  }
+  return freed;
+}
+
+Advice Residency::before(DevicePool& pool, const Submission& submission) noexcept {
+  Advice advice;
+  const Touched touched = pool.touch(submission.words, submission.count);
+  if (touched.tick % kMarkEvery == 0 && touched.tick != 0) fence_.mark();
+  if (touched.spilled_bytes == 0) return advice;
+  advice.spilled_bytes = touched.spilled_bytes;
+  bool promote_first = false;
+  {
+    std::lock_guard lock(mutex_);
+    ++stats_.touched;
+    if (config_.kind != policy::Kind::pin && submission.function != 0 &&
+        (profiles_.size() < kMostProfiles || profiles_.count(submission.function) > 0)) {
+      Profile& profile = profiles_[submission.function];
+      ++profile.seen;
+      const bool known = profile.ns_per_byte > 0;
+      promote_first = known && better_promoted(profile.ns_per_byte, touched);
+      advice.measure =
+          !known || (!promote_first && profile.seen - profile.measured_at >= kMeasureEvery);
+      if (advice.measure) profile.measured_at = profile.seen;
+    }
+  }
+  if (promote_first && mover_.worth_trying()) {
+    try {
+      if (promote(pool, submission, touched.tick)) {
+        std::lock_guard lock(mutex_);
+        ++stats_.promoted_for;
+        return advice;
+      }
+    } catch (...) {
+    }
+  }
+  bool rebalance_now = false;
+  {
+    std::lock_guard lock(mutex_);
+    ++stats_.in_place;
+    stats_.in_place_bytes += advice.spilled_bytes;
+    rebalance_now = stats_.in_place % kRebalanceEvery == 0;
+  }
+  if (rebalance_now) rebalance(pool, submission.context);
+  return advice;
+}
+
+bool Residency::promote(DevicePool& pool, const Submission& submission, policy::Tick tick) {
+  std::vector<PageId> ids;
+  auto views = pool.movable_pages(tick, &ids);
+  const uint64_t spare = pool.spare_device_bytes(true);
+  const uint64_t ready = std::min(kReadyBytes, pool.device_budget_bytes() / kReadyShare);
+  const policy::Context context{config_.kind, spare > ready ? spare - ready : 0};
+  policy::Plan plan = policy::plan(views, config_.batch_bytes, tick, context);
+  if (spare < ready && !plan.promote.empty()) {
+    for (const uint32_t id : plan.demote) views[id].movable = false;
+    const auto more = policy::victims(views, ready - spare, tick, context);
+    plan.demote.insert(plan.demote.end(), more.begin(), more.end());
+  }
+  Outcome outcome;
+  return run(pool, submission.context, views, ids, plan, &outcome) && outcome.up_bytes > 0;
+}
+
+void Residency::observe(uint64_t function, uint64_t spilled_bytes, uint64_t elapsed_ns) noexcept {
+  std::lock_guard lock(mutex_);
+  ++stats_.measured;
+  const auto found = profiles_.find(function);
+  if (found == profiles_.end()) return;
+  if (spilled_bytes == 0) return;
+  const double rate = static_cast<double>(elapsed_ns) / static_cast<double>(spilled_bytes);
+  Profile& profile = found->second;
+  // The least of what was seen, slowly forgotten: a small spilled part says little, because then
+  // the time is that of the work itself.
+  profile.ns_per_byte = profile.ns_per_byte > 0 ? std::min(rate, profile.ns_per_byte * 1.1) : rate;
+}
+
+void Residency::rebalance(DevicePool& pool, CUcontext context) noexcept {
+  if (!short_.load(std::memory_order_relaxed) || config_.kind == policy::Kind::pin ||
+      !mover_.worth_trying())
+    return;
+  try {
+    std::vector<PageId> ids;
+    const auto views = pool.movable_pages(0, &ids);
+    const policy::Context policy_context{config_.kind, pool.spare_device_bytes(true)};
+    const policy::Plan plan =
+        policy::exchanges(views, config_.batch_bytes, pool.touch_tick(), policy_context);
+    Outcome outcome;
+    run(pool, context, views, ids, plan, &outcome);
+  } catch (...) {
+  }
+}
+
+}  // namespace flexlom::pool

@@ -1,0 +1,98 @@
+// Residency: which pages lie where, decided from what the program does.
+//
+// Three occasions to move pages, each in the thread that brings it about:
+//   an allocation finds the device full   -> make_room(): the coldest leave, so that new memory,
+//                                            which is about to be used, gets device frames
+//   a submission names spilled pages      -> before(): in place, or promoted ahead of it, whichever
+//                                            was measured to be faster for this function
+//   time passes (the keeper)              -> rebalance(): pages touched more often change places
+//                                            with pages touched less
+//
+// The policy is pure (policy.h), the mechanics are the mover's (mover.h). Here is what is between:
+// collecting the page table, and remembering for each function how fast it reads over the link.
+//
+// Thread safe. Hold no lock of the pool across any of these.
+#pragma once
+
+#include <atomic>
+#include <mutex>
+#include <unordered_map>
+
+#include "pool/residency/mover.h"
+#include "pool/residency/policy.h"
+
+namespace flexlom::pool {
+
+// What a submission names, as the doors found it.
+struct Submission {
+  CUcontext context = nullptr;
+  uint64_t function = 0;  // identifies the code and the amount of its work; 0: not a kernel
+  const CUdeviceptr* words = nullptr;
+  size_t count = 0;
+};
+
+struct Advice {
+  bool measure = false;  // bracket it with events and report observe()
+  uint64_t spilled_bytes = 0;
+};
+
+struct ResidencyStats {
+  MoveStats moves;
+  uint64_t touched = 0;         // submissions that named memory of the pool
+  uint64_t in_place = 0;        // of those, left to read spilled pages over the link
+  uint64_t in_place_bytes = 0;  // at most: what was spilled of the allocations they named
+  uint64_t promoted_for = 0;    // had pages promoted first
+  uint64_t measured = 0;
+};
+
+class Residency {
+ public:
+  struct Config {
+    policy::Kind kind = policy::Kind::automatic;
+    uint64_t batch_bytes = 256u << 20;      // promoted in one go
+    std::atomic<bool>* watching = nullptr;  // told when memory becomes short
+  };
+
+  Residency(Driver& driver, Fence& fence, Gate& gate, Observer* observer, const Config& config)
+      : config_(config), fence_(fence), mover_(driver, fence, gate, observer) {}
+
+  // From now on submissions should say what they name.
+  void memory_is_short() noexcept {
+    if (short_.exchange(true, std::memory_order_relaxed)) return;
+    if (config_.watching != nullptr) config_.watching->store(true, std::memory_order_relaxed);
+  }
+
+  // Frees up to `bytes` of device frames by demoting pages; returns how many were freed.
+  uint64_t make_room(DevicePool& pool, CUcontext context, uint64_t bytes) noexcept;
+  // Before the driver gets the work, outside the gate.
+  Advice before(DevicePool& pool, const Submission& submission) noexcept;
+  // A measured submission took `elapsed_ns` on the device with `spilled_bytes` of what it named in
+  // host frames.
+  void observe(uint64_t function, uint64_t spilled_bytes, uint64_t elapsed_ns) noexcept;
+  void rebalance(DevicePool& pool, CUcontext context) noexcept;
+
+  Mover& mover() noexcept { return mover_; }
+  ResidencyStats stats() const;
+
+ private:
+  // How fast a function gets through what it names while that is spilled.
+  struct Profile {
+    double ns_per_byte = 0;  // 0: not measured yet
+    uint32_t seen = 0;
+    uint32_t measured_at = 0;
+  };
+
+  bool promote(DevicePool& pool, const Submission& submission, policy::Tick tick);
+  bool run(DevicePool& pool, CUcontext context, const std::vector<policy::PageView>& views,
+           const std::vector<PageId>& ids, const policy::Plan& plan, Outcome* outcome);
+
+  const Config config_;
+  Fence& fence_;
+  Mover mover_;
+  std::atomic<bool> short_{false};
+  mutable std::mutex mutex_;  // guards all below
+  std::unordered_map<uint64_t, Profile> profiles_;
+  ResidencyStats stats_;
+};
+
+}  // namespace flexlom::pool
