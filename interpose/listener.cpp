@@ -8,6 +8,7 @@
 #include "interpose/doors/gate.h"
 #include "interpose/doors/originals.h"
 #include "interpose/heat/range.h"
+#include "interpose/statistics.h"
 
 namespace flexlom {
 
@@ -57,7 +58,8 @@ trace::Event event_of(int device, CUdeviceptr address, size_t bytes, pool::Where
 
 }  // namespace
 
-Listener::Listener(const Options& options) : quiet_(options.quiet) {
+Listener::Listener(const Options& options)
+    : quiet_(options.quiet), since_ns_(pool::ThreadSync::now_ns()) {
   if (options.trace.empty()) return;
   std::string error;
   const trace::Warn silence = [](const char*) noexcept {};
@@ -112,6 +114,28 @@ void Listener::device_opened(int, CUdeviceptr base, size_t bytes) noexcept {
   heat::note_range(base, bytes);
 }
 
+void Listener::moved(const pool::Moved& m) noexcept {
+  if (writer_ == nullptr) return;
+  trace::Event e;
+  e.device = m.device;
+  e.address = m.address;
+  e.given_bytes = m.bytes;
+  e.note = m.copied ? "copied" : "clean";
+  if (m.to == pool::Where::device) {
+    writer_->promote(e);
+  } else {
+    writer_->demote(e);
+  }
+}
+
+void Listener::gave_up(int device, pool::GaveUp why) noexcept {
+  if (writer_ == nullptr) return;
+  trace::Event e;
+  e.device = device;
+  e.note = word_of(why);
+  writer_->gave_up(e);
+}
+
 void Listener::out_of_memory(const pool::OutOfMemory& oom) noexcept {
   if (writer_ != nullptr) {
     trace::Event e;
@@ -158,13 +182,26 @@ void Listener::explain_last_oom() noexcept {
 }
 
 void Listener::warned(std::string_view text) noexcept {
-  say("warning", text);
+  if (first_time(text)) say("warning", text);
   if (writer_ == nullptr) return;
   char line[256];
   const size_t n = std::min(text.size(), sizeof line - 1);
   std::memcpy(line, text.data(), n);
   line[n] = '\0';
   writer_->warning(line);
+}
+
+// A degradation that goes on is said once; the log has every time.
+bool Listener::first_time(std::string_view text) noexcept {
+  warnings_.fetch_add(1, std::memory_order_relaxed);
+  const size_t hash = std::hash<std::string_view>{}(text);
+  std::lock_guard lock(warned_mutex_);
+  for (size_t i = 0; i < warned_count_; ++i) {
+    if (warned_[i] == hash) return false;
+  }
+  if (warned_count_ == warned_.size()) return false;
+  warned_[warned_count_++] = hash;
+  return true;
 }
 
 void Listener::say(std::string_view level, std::string_view text) noexcept {
@@ -177,64 +214,31 @@ void Listener::say(std::string_view level, std::string_view text) noexcept {
   }
 }
 
-namespace {
-
-std::string moves_text(const pool::ResidencyStats& s) {
-  const pool::MoveStats& m = s.moves;
-  const auto given_up = [&](pool::GaveUp why) { return m.given_up[static_cast<size_t>(why)]; };
-  return fmt::format(
-      "promoted_bytes={} demoted_bytes={} demoted_copied_bytes={} clean_pages={} batches={} "
-      "shut_us={} longest_shut_us={} begin_us={} drain_us={} compare_us={} place_us={} "
-      "demote_us={} "
-      "wait_us={} in_place={} in_place_bytes={} promoted_for={} "
-      "measured={} given_up_capture={} given_up_readers={} given_up_work={} given_up_context={} "
-      "given_up_memory={}",
-      m.promoted_bytes, m.demoted_bytes, m.demoted_copied_bytes, m.clean_pages, m.batches,
-      m.shut_ns / 1000, m.longest_shut_ns / 1000, m.begin_ns / 1000, m.drain_ns / 1000,
-      m.compare_ns / 1000, m.place_ns / 1000, m.demote_ns / 1000, m.wait_ns / 1000, s.in_place,
-      s.in_place_bytes, s.promoted_for, s.measured, given_up(pool::GaveUp::capture),
-      given_up(pool::GaveUp::readers), given_up(pool::GaveUp::work),
-      given_up(pool::GaveUp::context), given_up(pool::GaveUp::no_memory));
+void Listener::statistics(bool print) noexcept {
+  if (pool_ == nullptr) return;
+  try {
+    if (pool::Residency* residency = pool_->residency()) {
+      const pool::ResidencyStats s = residency->stats();
+      const trace::MoveTotals totals = move_totals(s);
+      if (s.touched > 0 || totals.batches > 0 || totals.given_up > 0) {
+        if (writer_ != nullptr) writer_->moves(totals);
+        if (print) say("stats", moves_text(s));
+      }
+    }
+    const uint64_t at_ms = (pool::ThreadSync::now_ns() - since_ns_) / 1'000'000;
+    const uint64_t warnings = warnings_.load(std::memory_order_relaxed);
+    pool_->each_device([&](const pool::DevicePool& device) {
+      const pool::PoolStats s = device.stats();
+      if (writer_ != nullptr) writer_->stats(trace_stats(s, device.device()));
+      if (print) say("stats", device_text(s, device.device(), at_ms, warnings));
+    });
+  } catch (...) {
+    // Out of host memory: the numbers of this moment are left out.
+  }
 }
 
-}  // namespace
-
-void Listener::summary(bool stats, bool coverage) noexcept {
+void Listener::coverage() noexcept {
   try {
-    if (pool_ != nullptr) {
-      pool_->each_device([&](const pool::DevicePool& device) {
-        const pool::PoolStats s = device.stats();
-        if (writer_ != nullptr) {
-          trace::Stats t;
-          t.device = device.device();
-          t.budget_bytes = s.device_budget_bytes;
-          t.held_bytes = s.device_held_bytes;
-          t.peak_held_bytes = s.device_peak_bytes;
-          t.host_budget_bytes = s.host_budget_bytes;
-          t.host_held_bytes = s.host_held_bytes;
-          t.host_peak_held_bytes = s.host_peak_bytes;
-          t.live_bytes = s.asked_bytes;
-          t.live_count = s.live;
-          t.peak_live_bytes = s.asked_peak_bytes;
-          t.allocs = s.allocs;
-          t.frees = s.frees;
-          t.spilled_bytes = s.spilled_bytes;
-          t.failures = s.ooms;
-          writer_->stats(t);
-        }
-        if (!stats) return;
-        if (pool_->residency() != nullptr) {
-          const pool::ResidencyStats m = pool_->residency()->stats();
-          if (m.moves.batches > 0 || m.touched > 0) say("stats", moves_text(m));
-        }
-        say("stats",
-            fmt::format("device_peak_bytes={} host_peak_bytes={} spilled_bytes={} allocs={} "
-                        "frees={} ooms={} budget_bytes={} asked_peak_bytes={} device={}",
-                        s.device_peak_bytes, s.host_peak_bytes, s.spilled_bytes, s.allocs, s.frees,
-                        s.ooms, s.device_budget_bytes, s.asked_peak_bytes, device.device()));
-      });
-    }
-    if (!coverage) return;
     std::string line;
     for (unsigned i = 0; i < doors::kEntryCount; ++i) {
       if (doors::entry_info[i].kind == doors::DoorKind::pass) continue;

@@ -4,8 +4,10 @@
 // standard output is never touched. Thread safe.
 #pragma once
 
+#include <array>
 #include <atomic>
 #include <memory>
+#include <mutex>
 #include <string>
 #include <string_view>
 
@@ -33,19 +35,32 @@ class Listener final : public pool::Observer {
   void mapped(int device, CUdeviceptr address, size_t bytes, pool::Where) noexcept override;
   void unmapped(int device, CUdeviceptr address, size_t bytes, pool::Where) noexcept override;
   void device_opened(int device, CUdeviceptr base, size_t bytes) noexcept override;
+  // Only put into the log's buffer: these come while other threads are held back at the gate.
+  void moved(const pool::Moved&) noexcept override;
+  void gave_up(int device, pool::GaveUp why) noexcept override;
   void out_of_memory(const pool::OutOfMemory&) noexcept override;
   void warned(std::string_view text) noexcept override;
 
   void say(std::string_view level, std::string_view text) noexcept;  // one line on standard error
   void
   explain_last_oom() noexcept;  // after the pool's locks are free: the message with the holders
-  void summary(bool stats, bool coverage) noexcept;
+  // The numbers of this moment: to the log when there is one, and to standard error when `print`.
+  // No lock of the pool may be held.
+  void statistics(bool print) noexcept;
+  void coverage() noexcept;  // calls per entry point, to standard error
 
  private:
+  bool first_time(std::string_view warning) noexcept;
+
   const bool quiet_;
   std::unique_ptr<trace::Writer> writer_;
   pool::Pool* pool_ = nullptr;
   std::atomic<unsigned> explained_{0};
+  const uint64_t since_ns_;
+  std::atomic<uint64_t> warnings_{0};  // all of them, printed or not
+  std::mutex warned_mutex_;            // guards all below
+  std::array<size_t, 64> warned_{};    // hashes of the texts printed so far
+  size_t warned_count_ = 0;
 };
 
 }  // namespace flexlom

@@ -168,6 +168,19 @@ bool parse(std::string_view text, int64_t& out) {
   return true;
 }
 
+bool parse(std::string_view text, Seconds& out) {
+  text = trim(text);
+  if (!text.empty() && lower(text.back()) == 's') text = trim(text.substr(0, text.size() - 1));
+  if (text.empty() || text.size() > 6) return false;  // 6 digits: 11 days, and no overflow
+  uint32_t value = 0;
+  for (char c : text) {
+    if (!is_digit(c)) return false;
+    value = value * 10 + static_cast<uint32_t>(c - '0');
+  }
+  out.seconds = value;
+  return true;
+}
+
 }  // namespace
 
 uint64_t Limit::of(uint64_t total_bytes) const noexcept {
@@ -241,6 +254,8 @@ const char* name_of(OptionKind kind) noexcept {
       return "choice";
     case OptionKind::milliseconds:
       return "milliseconds";
+    case OptionKind::seconds:
+      return "seconds";
   }
   return "";
 }

@@ -34,6 +34,10 @@ struct DeviceLimits {
   Limit for_device(int ordinal) const noexcept;
 };
 
+struct Seconds {
+  uint32_t seconds = 0;
+};
+
 struct Options {
   DeviceLimits device_limit;
   Limit host_limit;
@@ -43,6 +47,7 @@ struct Options {
   SoftOom soft_oom = SoftOom::automatic;
   Policy policy = Policy::automatic;
   int64_t idle_trim_ms = 5000;  // 0: at once, -1: never
+  Seconds stats_every;          // 0: only at the end
 };
 
 // A value that was not understood, and what is used in its place.
@@ -61,7 +66,7 @@ Options parse_options(GetEnv get, std::vector<OptionError>* errors) noexcept;
 
 // --- The table itself, for the launcher, doctor and the manual ---
 
-enum class OptionKind { device_limits, limit, path, flag, choice, milliseconds };
+enum class OptionKind { device_limits, limit, path, flag, choice, milliseconds, seconds };
 
 struct OptionRow {
   const char* variable;  // with FLEXLOM_

@@ -1,4 +1,5 @@
-// The keeper: one background thread that gives idle frames back and makes host frames ahead.
+// The keeper: one background thread that gives idle frames back, makes host frames ahead, and calls
+// whoever wants to be called at times.
 //
 // Started at the first allocation, never in a process that only looks. All signals are blocked in
 // it, so that the program's handlers run on the program's threads.
@@ -16,8 +17,10 @@ namespace flexlom::pool {
 class Keeper {
  public:
   // `sweep(ticks)` runs once per period; `ticks` periods make up `idle_ms`. idle_ms < 0: idle
-  // memory is kept for good. `ahead()` runs after every sweep and after every nudge.
-  Keeper(std::function<void(uint64_t)> sweep, std::function<void()> ahead, int64_t idle_ms);
+  // memory is kept for good. `ahead()` runs after every sweep and after every nudge. `beat()` runs
+  // every `beat_ms`, later when the others take longer; 0: never.
+  Keeper(std::function<void(uint64_t)> sweep, std::function<void()> ahead, int64_t idle_ms,
+         std::function<void()> beat = {}, uint64_t beat_ms = 0);
   ~Keeper() { stop(); }
 
   void start() noexcept;
@@ -32,8 +35,10 @@ class Keeper {
 
   const std::function<void(uint64_t)> sweep_;
   const std::function<void()> ahead_;
+  const std::function<void()> beat_;
   const uint64_t ticks_;
   const uint64_t period_ms_;
+  const uint64_t beat_ms_;
   std::atomic<bool> started_{false};
   std::atomic<bool> stop_{false};
   bool running_ = false;  // guarded by mutex_

@@ -39,6 +39,36 @@ void add_peak(Json& json, const Summary& log, const std::string& name, const Pea
   json.number("peak_" + name + "_at_ns", log.since_start(peak.most_at_ns));
 }
 
+std::string moves(const Summary& log, const trace::Moves& moves) {
+  Json reasons('{');
+  for (const auto& [why, count] : moves.given_up) reasons.number(why.empty() ? "?" : why, count);
+  Json json('{');
+  json.number("promoted_pages", moves.promoted_pages);
+  json.number("promoted_bytes", moves.promoted_bytes);
+  json.number("demoted_pages", moves.demoted_pages).number("demoted_bytes", moves.demoted_bytes);
+  json.number("clean_pages", moves.clean_pages).number("clean_bytes", moves.clean_bytes);
+  json.number("first_at_ns", log.since_start(moves.first_ns));
+  json.number("last_at_ns", log.since_start(moves.last_ns));
+  json.number("given_up_count", moves.given_up_count).raw("given_up", reasons.end());
+  return json.end();
+}
+
+// The program's own count, null when the log has none.
+std::string move_totals(const Summary& log) {
+  if (!log.move_totals) return "null";
+  const trace::MoveTotals& totals = *log.move_totals;
+  Json json('{');
+  json.number("promoted_pages", totals.promoted_pages);
+  json.number("promoted_bytes", totals.promoted_bytes);
+  json.number("demoted_pages", totals.demoted_pages).number("demoted_bytes", totals.demoted_bytes);
+  json.number("demoted_copied_bytes", totals.demoted_copied_bytes);
+  json.number("clean_pages", totals.clean_pages).number("given_up", totals.given_up);
+  json.number("batches", totals.batches).number("shut_ns", totals.shut_ns);
+  json.number("longest_shut_ns", totals.longest_shut_ns);
+  json.number("in_place", totals.in_place).number("in_place_bytes", totals.in_place_bytes);
+  return json.end();
+}
+
 std::string devices(const Summary& log) {
   Json list('[');
   for (const auto& [ordinal, device] : log.devices) {
@@ -51,6 +81,7 @@ std::string devices(const Summary& log) {
                 std::min(device.host_at_peak_bytes, device.in_use.most_bytes));
     add_peak(json, log, "spilled", device.spilled);
     add_peak(json, log, "held", device.held);
+    json.raw("moves", moves(log, device.moves));
     list.raw("", json.end());
   }
   return list.end();
@@ -116,7 +147,8 @@ std::string report_json(const std::string& name, const Summary& log, size_t top)
   json.number("wall_ns", log.wall_ns).number("run_time_ns", log.since_start(log.last_ns));
   json.number("host_budget_bytes", log.host_budget_bytes);
   add_peak(json, log, "host_held", log.host_held);
-  json.raw("devices", devices(log));
+  json.number("host_frames_peak_bytes", log.host_frames_peak_bytes);
+  json.raw("devices", devices(log)).raw("move_totals", move_totals(log));
   json.number("live_count", log.live.size()).number("live_bytes", live_bytes);
   json.raw("live", live(log, top)).raw("sizes", sizes(log, top));
   json.number("spills", log.spills).number("spilled_bytes", log.spilled_bytes);

@@ -88,8 +88,12 @@ void write_peaks(std::string& out, const Summary& log) {
   }
   if (log.host_held.most_bytes != 0) {
     any = true;
-    out += fmt::format("  host: {} of pinned frames at {}{}\n",
+    out += fmt::format("  host: {} of pinned frames at {}{}{}\n",
                        human_bytes(log.host_held.most_bytes), when(log.host_held.most_at_ns),
+                       log.host_frames_peak_bytes > log.host_held.most_bytes
+                           ? fmt::format(" ({} with spare frames and copies kept)",
+                                         human_bytes(log.host_frames_peak_bytes))
+                           : "",
                        log.host_budget_bytes != 0
                            ? fmt::format(", budget {}", human_bytes(log.host_budget_bytes))
                            : "");
@@ -126,18 +130,90 @@ void write_sizes(std::string& out, const Summary& log, size_t top) {
 
 void write_spills(std::string& out, const Summary& log) {
   out += "\nspilled to the host\n";
+  const bool later = std::any_of(log.devices.begin(), log.devices.end(), [](const auto& device) {
+    return device.second.spilled.most_bytes != 0;
+  });
   if (log.spills == 0) {
-    out += "  nothing\n";
-    return;
+    out += later ? "  nothing when it was allocated\n" : "  nothing\n";
+  } else {
+    out += fmt::format("  {}, {} in all\n", count_of(log.spills, "allocation", "allocations"),
+                       human_bytes(log.spilled_bytes));
   }
-  out += fmt::format("  {}, {} in all\n", count_of(log.spills, "allocation", "allocations"),
-                     human_bytes(log.spilled_bytes));
   for (const auto& [ordinal, device] : log.devices) {
     if (device.spilled.most_bytes == 0) continue;
     out += fmt::format("  {}: {} at one time, at {}\n", device_name(ordinal),
                        human_bytes(device.spilled.most_bytes),
                        human_time(log.since_start(device.spilled.most_at_ns)));
   }
+}
+
+std::string reason_in_words(const std::string& why) {
+  if (why == "capture") return "a stream capture was open";
+  if (why == "readers") return "a thread stayed inside a call";
+  if (why == "work") return "work kept running";
+  if (why == "context") return "the context had no stream for it";
+  if (why == "memory") return "no frame to move to";
+  return why.empty() ? "no reason given" : printable(why);
+}
+
+std::string rate(uint64_t bytes, uint64_t time_ns) {
+  return fmt::format("{:.1f} GB/s", static_cast<double>(bytes) / static_cast<double>(time_ns));
+}
+
+void write_device_moves(std::string& out, const Summary& log, int ordinal,
+                        const trace::Moves& moves) {
+  const std::string name = device_name(ordinal);
+  if (moves.promoted_pages != 0)
+    out += fmt::format("  {}: {} promoted to the device, {}\n", name,
+                       human_bytes(moves.promoted_bytes),
+                       count_of(moves.promoted_pages, "page", "pages"));
+  if (moves.demoted_pages != 0)
+    out += fmt::format(
+        "  {}: {} demoted to the host, {}{}\n", name, human_bytes(moves.demoted_bytes),
+        count_of(moves.demoted_pages, "page", "pages"),
+        moves.clean_pages != 0 ? fmt::format(", {} of them unchanged ({} not copied)",
+                                             moves.clean_pages, human_bytes(moves.clean_bytes))
+                               : "");
+  if (moves.given_up_count != 0) {
+    out +=
+        fmt::format("  {}: {} given up", name, count_of(moves.given_up_count, "batch", "batches"));
+    const char* before = ": ";
+    for (const auto& [why, count] : moves.given_up) {
+      out += fmt::format("{}{} ({})", before, reason_in_words(why), count);
+      before = ", ";
+    }
+    out += "\n";
+  }
+  out += fmt::format("  {}: first at {}, last at {}\n", name,
+                     human_time(log.since_start(moves.first_ns)),
+                     human_time(log.since_start(moves.last_ns)));
+}
+
+// Left out of the report when nothing moved and nothing had to: most programs fit.
+void write_moves(std::string& out, const Summary& log) {
+  std::string text;
+  for (const auto& [ordinal, device] : log.devices) {
+    if (device.moves.any()) write_device_moves(text, log, ordinal, device.moves);
+  }
+  if (text.empty() && log.move_totals) text = "  nothing\n";
+  if (log.move_totals) {
+    const trace::MoveTotals& totals = *log.move_totals;
+    if (totals.batches != 0) {
+      text += fmt::format("  submissions held back {}, {} in all, {} at most",
+                          count_of(totals.batches, "time", "times"), human_time(totals.shut_ns),
+                          human_time(totals.longest_shut_ns));
+      if (totals.shut_ns != 0)
+        text +=
+            fmt::format("; meanwhile {} up, {} down", rate(totals.promoted_bytes, totals.shut_ns),
+                        rate(totals.demoted_copied_bytes, totals.shut_ns));
+      text += "\n";
+    }
+    if (totals.in_place != 0)
+      text += fmt::format("  {} used spilled memory in place, at most {} of it\n",
+                          count_of(totals.in_place, "submission", "submissions"),
+                          human_bytes(totals.in_place_bytes));
+  }
+  if (!text.empty()) out += "\nmoved between device and host\n" + text;
 }
 
 void write_failures(std::string& out, const Summary& log, size_t top) {
@@ -204,6 +280,7 @@ std::string report_text(const std::string& name, const Summary& log, size_t top)
   write_live(out, log, top);
   write_sizes(out, log, top);
   write_spills(out, log);
+  write_moves(out, log);
   write_failures(out, log, top);
   write_troubles(out, log, top);
   out += fmt::format(

@@ -3,13 +3,14 @@
 #include <algorithm>
 
 #include "interpose/trace/line_reader.h"
-#include "interpose/trace/writer.h"
 
 namespace flexlom::trace {
 namespace {
 
 constexpr size_t most_open_requests = 1 << 16;
 constexpr uint64_t most_devices = 1023;  // a damaged record must not make a million of them
+constexpr size_t most_reasons = 32;      // the same for reasons, and for their length
+constexpr size_t longest_reason = 64;
 
 int device_of(const JsonLine& json) {
   return static_cast<int>(std::min<uint64_t>(json.number("device").value_or(0), most_devices));
@@ -70,6 +71,9 @@ void Summary::add_line(uint64_t number, std::string_view line, bool cut) {
   if (*kind == "free") return free(json_);
   if (*kind == "spill") return spill(json_, at_ns);
   if (*kind == "map" || *kind == "unmap") return frame(json_, at_ns, *kind == "map");
+  if (*kind == "promote" || *kind == "demote") return move(json_, at_ns, *kind == "demote");
+  if (*kind == "gave_up") return gave_up(json_, at_ns);
+  if (*kind == "moves") return moves(json_);
   if (*kind == "out_of_memory") return out_of_memory(json_, at_ns);
   if (*kind == "request") {
     Failure request = request_of(json_, at_ns);
@@ -81,7 +85,10 @@ void Summary::add_line(uint64_t number, std::string_view line, bool cut) {
     dropped += json_.number("count").value_or(0);
   } else if (*kind == "end") {
     end_reason = json_.text("reason").value_or("");
-  } else if (*kind != "stats") {
+  } else if (*kind == "stats") {
+    host_frames_peak_bytes =
+        std::max(host_frames_peak_bytes, bytes_of(json_, "host_peak_held_bytes").value_or(0));
+  } else {
     unknown_kinds++;
   }
 }
@@ -210,12 +217,87 @@ void Summary::frame(const JsonLine& json, uint64_t at_ns, bool mapped) {
   std::optional<uint64_t> bytes = bytes_of(json, "given_bytes");
   if (!bytes) return add_bad_line(line_number_, "a frame without a possible size");
   (mapped ? maps : unmaps)++;
-  Peak& held = json.text("note") == "host" ? host_held : devices[device_of(json)].held;
-  if (mapped) {
-    held.add(*bytes, at_ns);
-  } else {
-    held.sub(*bytes);
+  std::optional<uint64_t> address = json.hex("address");
+  PageUse page{device_of(json), *bytes, json.text("note") == "host"};
+  auto known = address ? pages_.find(*address) : pages_.end();
+  if (known != pages_.end()) {
+    // Where the page was last said to be, which may not be where it was mapped. A second map of an
+    // address: the unmap between them was dropped.
+    held(known->second.device, known->second.on_host).sub(known->second.bytes);
+    pages_.erase(known);
+  } else if (!mapped) {
+    held(page.device, page.on_host).sub(page.bytes);
   }
+  if (!mapped) return;
+  held(page.device, page.on_host).add(page.bytes, at_ns);
+  if (address) pages_.emplace(*address, page);
+}
+
+// A page keeps its address and its size and has another frame behind it.
+void Summary::move(const JsonLine& json, uint64_t at_ns, bool to_host) {
+  std::optional<uint64_t> address = json.hex("address"), bytes = bytes_of(json, "given_bytes");
+  if (!address || !bytes)
+    return add_bad_line(line_number_, "a move without an address or a possible size");
+  Moves& moves = devices[device_of(json)].moves;
+  if (!moves.any()) moves.first_ns = at_ns;
+  moves.last_ns = std::max(moves.last_ns, at_ns);
+  (to_host ? moves.demoted_pages : moves.promoted_pages)++;
+  (to_host ? moves.demoted_bytes : moves.promoted_bytes) += *bytes;
+  if (to_host && json.text("note") == "clean") {
+    moves.clean_pages++;
+    moves.clean_bytes += *bytes;
+  }
+
+  // Unknown: its map record was dropped, or another thread unmapped it before this was logged.
+  auto page = pages_.find(*address);
+  if (page == pages_.end() || page->second.on_host == to_host) return;
+  held(page->second.device, !to_host).sub(page->second.bytes);
+  held(page->second.device, to_host).add(page->second.bytes, at_ns);
+  page->second.on_host = to_host;
+
+  auto after = live.upper_bound(*address);
+  if (after == live.begin()) return;  // of memory that is only cached
+  Allocation& allocation = std::prev(after)->second;
+  if (*address - allocation.address >= allocation.given_bytes) return;
+  Peak& spilled = devices[allocation.device].spilled;
+  const uint64_t most =
+      to_host ? allocation.given_bytes - allocation.host_bytes : allocation.host_bytes;
+  const uint64_t moved = std::min(page->second.bytes, most);
+  if (to_host) {
+    allocation.host_bytes += moved;
+    spilled.add(moved, at_ns);
+  } else {
+    allocation.host_bytes -= moved;
+    spilled.sub(moved);
+  }
+}
+
+void Summary::gave_up(const JsonLine& json, uint64_t at_ns) {
+  Moves& moves = devices[device_of(json)].moves;
+  if (!moves.any()) moves.first_ns = at_ns;
+  moves.last_ns = std::max(moves.last_ns, at_ns);
+  moves.given_up_count++;
+  std::string why = json.text("note").value_or("").substr(0, longest_reason);
+  if (!moves.given_up.contains(why) && moves.given_up.size() >= most_reasons) why = "other";
+  moves.given_up[why]++;
+}
+
+void Summary::moves(const JsonLine& json) {
+  auto number = [&json](std::string_view name) { return json.number(name).value_or(0); };
+  MoveTotals totals;
+  totals.promoted_pages = number("promoted_pages");
+  totals.promoted_bytes = number("promoted_bytes");
+  totals.demoted_pages = number("demoted_pages");
+  totals.demoted_bytes = number("demoted_bytes");
+  totals.demoted_copied_bytes = number("demoted_copied_bytes");
+  totals.clean_pages = number("clean_pages");
+  totals.given_up = number("given_up");
+  totals.batches = number("batches");
+  totals.shut_ns = number("shut_ns");
+  totals.longest_shut_ns = number("longest_shut_ns");
+  totals.in_place = number("in_place");
+  totals.in_place_bytes = number("in_place_bytes");
+  move_totals = totals;
 }
 
 bool read_log(const std::string& path, Summary& summary, std::string* error) {

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "interpose/trace/json_line.h"
+#include "interpose/trace/writer.h"
 
 namespace flexlom::trace {
 
@@ -22,13 +23,26 @@ struct Peak {
   void sub(uint64_t bytes) { now_bytes -= bytes < now_bytes ? bytes : now_bytes; }
 };
 
+// Pages that changed places, and batches of moves that came to nothing.
+struct Moves {
+  uint64_t promoted_pages = 0, promoted_bytes = 0;
+  uint64_t demoted_pages = 0, demoted_bytes = 0;
+  uint64_t clean_pages = 0, clean_bytes = 0;  // of the demoted: the host's copy was still right
+  uint64_t first_ns = 0, last_ns = 0;
+  uint64_t given_up_count = 0;
+  std::map<std::string, uint64_t> given_up;  // by reason
+
+  bool any() const { return promoted_pages + demoted_pages + given_up_count != 0; }
+};
+
 struct DeviceUse {
   std::string name, uuid;
   uint64_t total_bytes = 0, budget_bytes = 0;  // 0: the header does not say
   Peak in_use;                                 // given to the program, wherever it lies
   uint64_t host_at_peak_bytes = 0;             // the part of in_use at its peak on the host
   Peak spilled;                                // given to the program, in host frames
-  Peak held;                                   // device frames, in use or cached
+  Peak held;                                   // pages in device frames, in use or cached
+  Moves moves;
 };
 
 struct Allocation {
@@ -36,6 +50,13 @@ struct Allocation {
   uint64_t address = 0, asked_bytes = 0, given_bytes = 0, host_bytes = 0;
   uint64_t seq = 0, at_ns = 0;
   std::string call;
+};
+
+// A page between its map and its unmap record.
+struct PageUse {
+  int device = -1;
+  uint64_t bytes = 0;
+  bool on_host = false;
 };
 
 struct Failure {
@@ -73,10 +94,14 @@ class Summary {
   int64_t driver_version = 0;
 
   std::map<int, DeviceUse> devices;
-  Peak host_held;                                 // host frames, of all devices, in use or cached
-  std::unordered_map<uint64_t, Allocation> live;  // by address
-  std::unordered_map<uint64_t, SizeUse> sizes;    // by bytes asked
-  uint64_t other_sizes_count = 0;                 // beyond most_sizes
+  // Pages in host frames, of all devices, in use or cached. Copies that are kept of promoted pages
+  // and spare frames come on top: host_frames_peak_bytes, by the statistics, 0 when there are none.
+  Peak host_held;
+  uint64_t host_frames_peak_bytes = 0;
+  std::optional<MoveTotals> move_totals;                             // the last that were recorded
+  std::map<uint64_t, Allocation> live;                               // by address
+  std::unordered_map<uint64_t, SizeUse> sizes;                       // by bytes asked
+  uint64_t other_sizes_count = 0;                                    // beyond most_sizes
   uint64_t allocs = 0, frees = 0, spills = 0, maps = 0, unmaps = 0;  // records of each kind
   uint64_t spilled_bytes = 0;
   uint64_t unmatched_frees = 0;  // of addresses whose alloc is not in the log
@@ -99,12 +124,17 @@ class Summary {
   void free(const JsonLine&);
   void spill(const JsonLine&, uint64_t at_ns);
   void frame(const JsonLine&, uint64_t at_ns, bool mapped);
+  void move(const JsonLine&, uint64_t at_ns, bool to_host);
+  void gave_up(const JsonLine&, uint64_t at_ns);
+  void moves(const JsonLine&);
+  Peak& held(int device, bool on_host) { return on_host ? host_held : devices[device].held; }
   void release(const Allocation&);
   void out_of_memory(const JsonLine&, uint64_t at_ns);
 
   JsonLine json_;
   uint64_t line_number_ = 0;
   std::unordered_map<uint64_t, uint64_t> early_spills_;  // logged before their alloc, by seq
+  std::unordered_map<uint64_t, PageUse> pages_;          // mapped, by address
 };
 
 // Reads a whole log ("-" is standard input). False when nothing of it could be read, or when it is

@@ -264,7 +264,7 @@ Writer::~Writer() {
   delete state;
 }
 
-void Writer::append(std::string_view line) noexcept {
+void Writer::append(std::string_view line, Write write) noexcept {
   State* state = state_.load(std::memory_order_acquire);
   if (state == nullptr || state->given_up.load(std::memory_order_relaxed)) return;
   {
@@ -285,10 +285,10 @@ void Writer::append(std::string_view line) noexcept {
       }
     }
   }
-  if (state->synchronous.load(std::memory_order_acquire)) flush_now();
+  if (write == Write::now && state->synchronous.load(std::memory_order_acquire)) flush_now();
 }
 
-void Writer::event(std::string_view kind, const Event& event) noexcept {
+void Writer::event(std::string_view kind, const Event& event, Write write) noexcept {
   LineBuffer line(kind);
   if (event.seq != 0) line.number("seq", event.seq);
   line.number("t", now_ns());
@@ -302,7 +302,7 @@ void Writer::event(std::string_view kind, const Event& event) noexcept {
   if (event.call != nullptr) line.literal("call", event.call);
   if (event.code != 0) line.signed_number("code", event.code);
   if (event.note != nullptr) line.text("note", event.note);
-  append(line.finish());
+  append(line.finish(), write);
 }
 
 void Writer::request(const Event& e) noexcept { event("request", e); }
@@ -312,6 +312,9 @@ void Writer::spill(const Event& e) noexcept { event("spill", e); }
 void Writer::map(const Event& e) noexcept { event("map", e); }
 void Writer::unmap(const Event& e) noexcept { event("unmap", e); }
 void Writer::out_of_memory(const Event& e) noexcept { event("out_of_memory", e); }
+void Writer::promote(const Event& e) noexcept { event("promote", e, Write::later); }
+void Writer::demote(const Event& e) noexcept { event("demote", e, Write::later); }
+void Writer::gave_up(const Event& e) noexcept { event("gave_up", e, Write::later); }
 
 void Writer::warning(const char* text) noexcept {
   LineBuffer line("warning");
@@ -338,6 +341,24 @@ void Writer::stats(const Stats& stats) noexcept {
   line.number("frees", stats.frees);
   line.number("spilled_bytes", stats.spilled_bytes);
   line.number("failures", stats.failures);
+  append(line.finish());
+}
+
+void Writer::moves(const MoveTotals& moves) noexcept {
+  LineBuffer line("moves");
+  line.number("t", now_ns());
+  line.number("promoted_pages", moves.promoted_pages);
+  line.number("promoted_bytes", moves.promoted_bytes);
+  line.number("demoted_pages", moves.demoted_pages);
+  line.number("demoted_bytes", moves.demoted_bytes);
+  line.number("demoted_copied_bytes", moves.demoted_copied_bytes);
+  line.number("clean_pages", moves.clean_pages);
+  line.number("given_up", moves.given_up);
+  line.number("batches", moves.batches);
+  line.number("shut_ns", moves.shut_ns);
+  line.number("longest_shut_ns", moves.longest_shut_ns);
+  line.number("in_place", moves.in_place);
+  line.number("in_place_bytes", moves.in_place_bytes);
   append(line.finish());
 }
 

@@ -45,9 +45,10 @@ struct Event {
   uint64_t seq = 0;  // ties request, alloc, spill and out_of_memory of one request together
   uint64_t address = 0;
   uint64_t asked_bytes = 0;
-  uint64_t given_bytes = 0;    // after rounding; for map and unmap, the size of the frame
+  uint64_t given_bytes = 0;    // after rounding; for pages, the size of the page
   uint64_t extra_bytes = 0;    // alloc, spill: how many of the given bytes lie in host frames
-  const char* note = nullptr;  // map, unmap: "device" or "host"; else any text
+  const char* note = nullptr;  // map, unmap: "device" or "host"; promote, demote: "copied" or
+                               // "clean"; gave_up: the reason; else any text
   int code = 0;                // CUresult
 };
 
@@ -58,6 +59,16 @@ struct Stats {
   uint64_t host_budget_bytes = 0, host_held_bytes = 0, host_peak_held_bytes = 0;
   uint64_t live_bytes = 0, live_count = 0, peak_live_bytes = 0;
   uint64_t allocs = 0, frees = 0, spilled_bytes = 0, failures = 0;
+};
+
+// What moving pages came to, of all devices, since the start of the process. While the gate is shut
+// no thread can submit work.
+struct MoveTotals {
+  uint64_t promoted_pages = 0, promoted_bytes = 0;
+  uint64_t demoted_pages = 0, demoted_bytes = 0, demoted_copied_bytes = 0, clean_pages = 0;
+  uint64_t given_up = 0;
+  uint64_t batches = 0, shut_ns = 0, longest_shut_ns = 0;
+  uint64_t in_place = 0, in_place_bytes = 0;  // submissions that read over the link, at most
 };
 
 // Told once when writing fails; `text` has no newline. Runs on any thread.
@@ -86,14 +97,21 @@ class Writer {
   void unmap(const Event&) noexcept;
   void out_of_memory(const Event&) noexcept;
   void warning(const char* text) noexcept;
+  // A page changed places, with no map or unmap record of its own: promote, to the device; demote,
+  // to the host. gave_up: a batch of moves came to nothing, because of `note`. These are recorded
+  // while other threads are held back, so they never touch the file themselves.
+  void promote(const Event&) noexcept;
+  void demote(const Event&) noexcept;
+  void gave_up(const Event&) noexcept;
   void stats(const Stats&) noexcept;
+  void moves(const MoveTotals&) noexcept;
   void end(const char* reason) noexcept;  // the last record: "exit", ...
 
   // Returns when everything recorded before has been handed to the kernel. May wait for the disk.
   void flush_now() noexcept;
 
   // Ends the writer thread (waits two seconds for a stuck disk, then gives the log up). From then
-  // on every record is written by its caller. For the end of the process.
+  // on every record but those of moves is written by its caller. For the end of the process.
   void stop_thread() noexcept;
 
   // In a forked child, before anything else: forgets buffer and file, which are the parent's.
@@ -105,8 +123,10 @@ class Writer {
  private:
   struct State;
   Writer(std::string path, LogFile file, Warn warn);
-  void event(std::string_view kind, const Event&) noexcept;
-  void append(std::string_view line) noexcept;
+  // Who writes the line once the thread has ended: the caller, or the next caller who may.
+  enum class Write { now, later };
+  void event(std::string_view kind, const Event&, Write = Write::now) noexcept;
+  void append(std::string_view line, Write = Write::now) noexcept;
 
   std::string path_;
   std::atomic<State*> state_;  // null once abandoned

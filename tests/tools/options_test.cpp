@@ -155,6 +155,22 @@ TEST_CASE("milliseconds") {
   }
 }
 
+TEST_CASE("seconds") {
+  CHECK(parse_one("IDLE_TRIM_MS", "0").options.stats_every.seconds == 0);
+  for (const char* text : {"5", "5s", "5 S", " 05 "}) {
+    CAPTURE(text);
+    CHECK(parse_one("STATS_EVERY", text).errors.empty());
+    CHECK(parse_one("STATS_EVERY", text).options.stats_every.seconds == 5);
+  }
+  CHECK(parse_one("STATS_EVERY", "0").options.stats_every.seconds == 0);
+  CHECK(parse_one("STATS_EVERY", "999999").options.stats_every.seconds == 999'999);
+  for (const char* text : {"-1", "1.5", "5ms", "s", " ", "on", "1e3", "5ss", "1000000"}) {
+    CAPTURE(text);
+    CHECK(parse_one("STATS_EVERY", text).errors.size() == 1);
+    CHECK(parse_one("STATS_EVERY", text).options.stats_every.seconds == 0);
+  }
+}
+
 TEST_CASE("every wrong variable is reported, and the right ones still count") {
   environment = {{"FLEXLOM_STATS", "yes"}, {"FLEXLOM_QUIET", "?"}, {"FLEXLOM_HOST_LIMIT", "lots"}};
   std::vector<OptionError> errors;
@@ -179,7 +195,7 @@ TEST_CASE("the table is complete and without doubles") {
       expected += *c == '_' ? '-' : static_cast<char>(std::tolower(*c));
     CHECK(expected == row.option);
   }
-  CHECK(option_count == 11);
+  CHECK(option_count == 13);
 }
 
 TEST_CASE("a row can judge a value") {

@@ -2,7 +2,7 @@
 TOOLS_TEST_SOURCES := $(wildcard tests/tools/*.cpp)
 $(eval $(call program,tests/tools_unit,$(TOOLS_TEST_SOURCES) \
   $(filter-out interpose/tool/main.cpp,$(wildcard interpose/tool/*.cpp)) \
-  $(wildcard interpose/trace/*.cpp) interpose/options.cpp,-ldl))
+  $(wildcard interpose/trace/*.cpp) interpose/options.cpp interpose/statistics.cpp,-ldl))
 ALL += $(BUILD)/tests/tools_unit
 
 TESTS += $(BUILD)/tests/tools_unit tests/tools/launcher tests/tools/doctor tests/tools/install \

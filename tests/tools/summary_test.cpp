@@ -65,6 +65,121 @@ TEST_CASE("frames held on device and host") {
   CHECK(log.host_held.now_bytes == 0);
 }
 
+TEST_CASE("a page that moves takes its bytes with it, without map and unmap") {
+  const std::vector<std::string> before = {
+      R"({"kind":"alloc","seq":1,"t":1,"device":0,"address":"0x1000","asked_bytes":150,"given_bytes":160})",
+      R"({"kind":"map","t":2,"device":0,"address":"0x1000","given_bytes":100,"note":"device"})",
+      R"({"kind":"map","t":3,"device":0,"address":"0x1064","given_bytes":60,"note":"device"})",
+      R"({"kind":"demote","t":10,"device":0,"address":"0x1064","given_bytes":60,"note":"copied"})",
+      R"({"kind":"demote","t":11,"device":0,"address":"0x1000","given_bytes":100,"note":"clean"})",
+      R"({"kind":"promote","t":20,"device":0,"address":"0x1064","given_bytes":60,"note":"copied"})",
+  };
+  Summary log = summarize(before);
+  const trace::DeviceUse& device = log.devices.at(0);
+  CHECK(device.held.most_bytes == 160);
+  CHECK(device.held.now_bytes == 60);
+  CHECK(log.host_held.most_bytes == 160);
+  CHECK(log.since_start(log.host_held.most_at_ns) == 10);
+  CHECK(log.host_held.now_bytes == 100);
+  CHECK(device.spilled.most_bytes == 160);
+  CHECK(device.spilled.now_bytes == 100);
+  CHECK(log.live.at(0x1000).host_bytes == 100);
+  CHECK(device.in_use.most_bytes == 160);
+  CHECK(device.moves.demoted_pages == 2);
+  CHECK(device.moves.demoted_bytes == 160);
+  CHECK(device.moves.clean_pages == 1);
+  CHECK(device.moves.clean_bytes == 100);
+  CHECK(device.moves.promoted_bytes == 60);
+  CHECK(device.moves.first_ns == 10);
+  CHECK(device.moves.last_ns == 20);
+  CHECK((log.maps == 2 && log.unmaps == 0 && log.spills == 0));
+
+  // What is unmapped leaves from where it was moved to, whatever its record says.
+  std::vector<std::string> all = before;
+  all.push_back(R"({"kind":"free","t":30,"device":0,"address":"0x1000"})");
+  all.push_back(
+      R"({"kind":"unmap","t":31,"device":0,"address":"0x1000","given_bytes":100,"note":"device"})");
+  all.push_back(
+      R"({"kind":"unmap","t":32,"device":0,"address":"0x1064","given_bytes":60,"note":"device"})");
+  log = summarize(all);
+  CHECK(log.devices.at(0).held.now_bytes == 0);
+  CHECK(log.devices.at(0).spilled.now_bytes == 0);
+  CHECK(log.host_held.now_bytes == 0);
+}
+
+TEST_CASE("a move does no harm where its page is not known") {
+  Summary log = summarize({
+      R"({"kind":"map","t":1,"device":0,"address":"0x1000","given_bytes":100,"note":"device"})",
+      R"({"kind":"demote","t":2,"device":0,"address":"0x9000","given_bytes":70,"note":"copied"})",
+      R"({"kind":"promote","t":3,"device":0,"address":"0x1000","given_bytes":100})",
+      R"({"kind":"unmap","t":4,"device":0,"address":"0x1000","given_bytes":100,"note":"host"})",
+      R"({"kind":"demote","t":5,"device":0,"address":"0x1000","given_bytes":100,"note":"copied"})",
+      R"({"kind":"demote","t":6,"device":0,"given_bytes":100})",
+      R"({"kind":"demote","t":6,"device":0,"address":"0x1000","given_bytes":18446744073709551615})",
+  });
+  CHECK(log.host_held.most_bytes == 0);
+  CHECK(log.devices.at(0).held.most_bytes == 100);
+  CHECK(log.devices.at(0).held.now_bytes == 0);
+  CHECK(log.devices.at(0).moves.demoted_bytes == 170);
+  CHECK(log.devices.at(0).moves.promoted_pages == 1);
+  CHECK(log.bad_line_count == 2);
+}
+
+TEST_CASE("a page of cached memory, and one beside an allocation, change no allocation") {
+  Summary log = summarize({
+      R"({"kind":"alloc","t":1,"device":0,"address":"0x2000","asked_bytes":16,"given_bytes":16})",
+      R"({"kind":"map","t":2,"device":0,"address":"0x1000","given_bytes":100,"note":"device"})",
+      R"({"kind":"map","t":2,"device":0,"address":"0x2010","given_bytes":100,"note":"device"})",
+      R"({"kind":"demote","t":3,"device":0,"address":"0x1000","given_bytes":100})",
+      R"({"kind":"demote","t":3,"device":0,"address":"0x2010","given_bytes":100})",
+  });
+  CHECK(log.host_held.now_bytes == 200);
+  CHECK(log.live.at(0x2000).host_bytes == 0);
+  CHECK(log.devices.at(0).spilled.most_bytes == 0);
+}
+
+TEST_CASE("a page is mapped twice when its unmap was dropped, and held once") {
+  Summary log = summarize({
+      R"({"kind":"map","t":1,"device":0,"address":"0x1000","given_bytes":100,"note":"device"})",
+      R"({"kind":"map","t":2,"device":0,"address":"0x1000","given_bytes":60,"note":"host"})",
+  });
+  CHECK(log.devices.at(0).held.now_bytes == 0);
+  CHECK(log.host_held.now_bytes == 60);
+}
+
+TEST_CASE("moves that were given up are counted by their reason") {
+  std::vector<std::string> lines(3, R"({"kind":"gave_up","t":9,"device":1,"note":"capture"})");
+  lines.push_back(R"({"kind":"gave_up","t":12,"device":1})");
+  for (int i = 0; i < 1000; i++)
+    lines.push_back(R"({"kind":"gave_up","t":15,"device":1,"note":"r)" + std::to_string(i) +
+                    std::string(500, '!') + R"("})");
+  Summary log = summarize(lines);
+  const trace::Moves& moves = log.devices.at(1).moves;
+  CHECK(moves.given_up_count == 1004);
+  CHECK(moves.given_up.at("capture") == 3);
+  CHECK(moves.given_up.at("") == 1);
+  CHECK(moves.given_up.size() <= 33);
+  CHECK(moves.given_up.at("other") == 970);
+  for (const auto& [why, count] : moves.given_up) CHECK(why.size() <= 64);
+  CHECK(moves.any());
+}
+
+TEST_CASE("the program's own totals: the last of them, and the highest of the host's frames") {
+  Summary log = summarize({
+      R"({"kind":"stats","t":1,"device":0,"host_peak_held_bytes":500})",
+      R"({"kind":"moves","t":1,"batches":1,"shut_ns":10})",
+      R"({"kind":"stats","t":2,"device":1,"host_peak_held_bytes":400})",
+      R"({"kind":"moves","t":2,"batches":2,"shut_ns":30,"in_place":4,"more":"later"})",
+  });
+  CHECK(log.host_frames_peak_bytes == 500);
+  REQUIRE(log.move_totals.has_value());
+  CHECK(log.move_totals->batches == 2);
+  CHECK(log.move_totals->shut_ns == 30);
+  CHECK(log.move_totals->in_place == 4);
+  CHECK(log.move_totals->promoted_bytes == 0);
+  CHECK(log.unknown_kinds == 0);
+}
+
 TEST_CASE("a failure knows its request even when its record does not") {
   Summary log = summarize({
       R"({"kind":"request","seq":5,"t":1,"device":0,"asked_bytes":999,"call":"cuMemAlloc_v2"})",

@@ -215,6 +215,41 @@ TEST_CASE("after stop_thread records are written at once") {
   CHECK(read_lines(writer->path()).size() == 3);
 }
 
+TEST_CASE("a move is never written by who records it, and comes before what is recorded later") {
+  Scratch scratch;
+  auto writer = open_at(scratch / "log");
+  writer->alloc(some_event(1));
+  writer->stop_thread();
+  Event event = some_event(0);
+  event.note = "clean";
+  writer->demote(event);
+  event.note = "copied";
+  writer->promote(event);
+  event.note = "capture";
+  writer->gave_up(event);
+  CHECK(read_lines(writer->path()).size() == 1);
+  trace::MoveTotals totals;
+  totals.batches = 7;
+  totals.shut_ns = UINT64_MAX;
+  writer->moves(totals);
+  std::vector<std::string> lines = read_lines(writer->path());
+  REQUIRE(lines.size() == 5);
+  const char* kinds[] = {"alloc", "demote", "promote", "gave_up", "moves"};
+  const char* notes[] = {nullptr, "clean", "copied", "capture", nullptr};
+  JsonLine json;
+  for (size_t i = 1; i < lines.size(); i++) {
+    REQUIRE(json.parse(lines[i]));
+    CHECK(json.text("kind") == kinds[i]);
+    if (notes[i] == nullptr) continue;
+    CHECK(json.text("note") == notes[i]);
+    CHECK(json.hex("address") == 0x500000000000u);
+    CHECK(json.number("given_bytes") == 512u);
+  }
+  CHECK(json.number("batches") == 7u);
+  CHECK(json.number("shut_ns") == UINT64_MAX);
+  CHECK(json.number("in_place_bytes") == 0u);
+}
+
 TEST_CASE("a killed process loses at most what was not flushed") {
   Scratch scratch;
   std::string path = scratch / "log";
