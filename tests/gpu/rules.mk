@@ -7,15 +7,18 @@ $(eval $(call program,gpu/oversubscribe,tests/gpu/oversubscribe.cpp $(TESTING_KE
 $(eval $(call program,gpu/link,tests/gpu/link.cpp $(TESTING_KERNELS),$(GPU_LIBS)))
 $(eval $(call program,gpu/fingerprint_check,tests/gpu/fingerprint_check.cpp $(FINGERPRINT_KERNEL) \
   $(READING_KERNEL) $(TESTING_KERNELS),$(GPU_LIBS)))
+$(eval $(call program,gpu/moving,tests/gpu/moving.cpp $(sort $(wildcard tests/gpu/moving/*.cpp)) \
+  $(TESTING_KERNELS),$(GPU_LIBS)))
 GPU_PROGRAMS := $(BUILD)/gpu/hold_memory $(BUILD)/gpu/oversubscribe $(BUILD)/gpu/link
-GPU_PROGRAMS += $(BUILD)/gpu/fingerprint_check
+GPU_PROGRAMS += $(BUILD)/gpu/fingerprint_check $(BUILD)/gpu/moving
 
-# cuBLAS is a large package and only this program wants it.
+# cuBLAS is a large package and only these programs want it.
 CUBLAS := $(wildcard $(CUDA_HOME)/include/cublas_v2.h $(CUDA_HOME)/lib64/libcublas.so)
+CUBLAS_LIBS := $(GPU_LIBS) -L$(CUDA_HOME)/lib64 -lcublas -lcudart_static -lrt
 ifeq ($(words $(CUBLAS)),2)
-$(eval $(call program,gpu/cublas_static,tests/gpu/cublas_static.cpp,$(GPU_LIBS) \
-  -L$(CUDA_HOME)/lib64 -lcublas -lcudart_static -lrt))
-GPU_PROGRAMS += $(BUILD)/gpu/cublas_static
+$(eval $(call program,gpu/cublas_static,tests/gpu/cublas_static.cpp,$(CUBLAS_LIBS)))
+$(eval $(call program,gpu/cublas_batched,tests/gpu/cublas_batched.cpp,$(CUBLAS_LIBS)))
+GPU_PROGRAMS += $(BUILD)/gpu/cublas_static $(BUILD)/gpu/cublas_batched
 endif
 
 .PHONY: gpu-programs
@@ -23,9 +26,9 @@ gpu-programs: $(GPU_PROGRAMS)
 ALL += $(GPU_PROGRAMS)
 
 # Whole programs, for gpu-test of tests/rules.mk.
-GPU_TESTS += tests/gpu/run $(BUILD)/gpu/fingerprint_check
+GPU_TESTS += tests/gpu/run tests/gpu/moves $(BUILD)/gpu/fingerprint_check
 # A sanitizer's runtime would have to come before the preloaded library.
 ifeq ($(filter -fsanitize=%,$(CXXFLAGS)),)
-TESTS += tests/gpu/simulated_test
+TESTS += tests/gpu/simulated_test tests/gpu/moves_simulated
 endif
 TESTS += tests/gpu/fingerprint_simulated

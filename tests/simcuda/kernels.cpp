@@ -108,6 +108,57 @@ SIM_RAW void flex_chase(uint64_t* start, uint64_t steps, uint64_t* last) {
   *last = at;
 }
 
+SIM_RAW void flex_reread(const uint32_t* p, uint64_t words, uint32_t passes, uint64_t* total) {
+  const volatile uint32_t* data = p;
+  uint64_t sum = 0;
+  for (uint32_t pass = 0; pass < passes; ++pass)
+    for (uint64_t i = 0; i < words; ++i) sum += data[i] * (2 * uint64_t{pass} + 1);
+  if (sum) raw_atomic_add(total, sum);
+}
+
+SIM_RAW void flex_gather(const uint64_t* table, uint64_t pieces, uint64_t piece_words,
+                         uint64_t* total) {
+  uint64_t sum = 0;
+  for (uint64_t k = 0; k < pieces; ++k) {
+    const auto* piece = reinterpret_cast<const uint32_t*>(table[k]);
+    for (uint64_t i = 0; i < piece_words; ++i) sum += piece[i] * (k + 1);
+  }
+  if (sum) raw_atomic_add(total, sum);
+}
+
+SIM_RAW void flex_scatter_add(const uint64_t* table, uint64_t pieces, uint64_t piece_words,
+                              uint32_t addend) {
+  for (uint64_t k = 0; k < pieces; ++k) {
+    auto* piece = reinterpret_cast<uint32_t*>(table[k]);
+    for (uint64_t i = 0; i < piece_words; ++i) piece[i] += addend + static_cast<uint32_t>(k);
+  }
+}
+
+SIM_RAW void flex_visit(uint64_t* start, uint64_t steps, uint64_t* total) {
+  uint64_t sum = 0;
+  for (uint64_t *at = start, i = 0; i < steps; ++i) {
+    sum += at[1];
+    at[1] = at[1] * 6364136223846793005u + 1;
+    at = reinterpret_cast<uint64_t*>(at[0]);
+  }
+  if (sum) raw_atomic_add(total, sum);
+}
+
+SIM_RAW void flex_serve(uint32_t* p, uint64_t words, const volatile uint32_t* flag,
+                        uint32_t rounds) {
+  for (uint32_t round = 1; round <= rounds; ++round) {
+    while (*flag < round) pause_ns(20000);
+    for (uint64_t i = 0; i < words; ++i) p[i] += round;
+  }
+}
+
+SIM_RAW void flex_grid_steps(uint32_t* a, uint32_t* b, uint64_t words, uint32_t steps) {
+  for (uint32_t step = 0; step < steps; ++step) {
+    for (uint64_t i = 0; i < words; ++i) b[i] = a[i] + a[words - 1 - i] + step;
+    std::swap(a, b);
+  }
+}
+
 void flex_empty() {}
 
 // Touches its scratch as the real one does, so that a wrong or unmapped one is a fault here too.
@@ -141,6 +192,12 @@ const std::vector<Kernel>& kernels() {
       Entry<flex_spin_until>::make("flex_spin_until"),
       Entry<flex_spin_ns>::make("flex_spin_ns"),
       Entry<flex_chase>::make("flex_chase"),
+      Entry<flex_reread>::make("flex_reread"),
+      Entry<flex_gather>::make("flex_gather"),
+      Entry<flex_scatter_add>::make("flex_scatter_add"),
+      Entry<flex_visit>::make("flex_visit"),
+      Entry<flex_serve>::make("flex_serve"),
+      Entry<flex_grid_steps>::make("flex_grid_steps"),
       Entry<flex_empty>::make("flex_empty"),
       Entry<flexlom_fingerprint>::make(kernels::kFingerprintName),
   };
