@@ -38,30 +38,25 @@ pool::Fingerprint* Fingerprints::results(size_t* count) noexcept {
 }
 
 // The kernel leaves its scratch zeroed, so it is cleared once.
-CUdeviceptr Fingerprints::scratch_of(CUstream stream) noexcept {
-  const auto found = scratch_.find(stream);
-  if (found != scratch_.end()) return found->second;
-  constexpr size_t kBytes = kernels::kFingerprintMaxPages * sizeof(kernels::FingerprintScratch);
-  CUdeviceptr scratch = 0;
-  if (FORWARD(cuMemAlloc_v2, &scratch, kBytes) != CUDA_SUCCESS) return 0;
-  if (FORWARD(cuMemsetD8Async, scratch, 0, kBytes, stream) != CUDA_SUCCESS) {
-    FORWARD(cuMemFree_v2, scratch);
-    return 0;
-  }
+bool Fingerprints::clear_once(CUdeviceptr scratch, CUstream stream) noexcept {
+  static_assert(kernels::kFingerprintMaxPages * sizeof(kernels::FingerprintScratch) <=
+                pool::Driver::kFingerprintScratchBytes);
   try {
-    scratch_.emplace(stream, scratch);
+    if (cleared_.count(scratch) > 0) return true;
+    if (FORWARD(cuMemsetD8Async, scratch, 0, pool::Driver::kFingerprintScratchBytes, stream) !=
+        CUDA_SUCCESS)
+      return false;
+    cleared_.insert(scratch);
+    return true;
   } catch (...) {
-    FORWARD(cuMemFree_v2, scratch);
-    return 0;
+    return false;
   }
-  return scratch;
 }
 
-CUresult Fingerprints::run(CUcontext, CUstream stream, const pool::PageRange* pages, size_t count,
-                           pool::Fingerprint* results) noexcept {
+CUresult Fingerprints::run(CUstream stream, const pool::PageRange* pages, size_t count,
+                           CUdeviceptr scratch, pool::Fingerprint* results) noexcept {
   if (!load()) return CUDA_ERROR_NOT_SUPPORTED;
-  const CUdeviceptr scratch = scratch_of(stream);
-  if (scratch == 0) return CUDA_ERROR_OUT_OF_MEMORY;
+  if (!clear_once(scratch, stream)) return CUDA_ERROR_OUT_OF_MEMORY;
   for (size_t done = 0; done < count;) {
     kernels::FingerprintLaunch launch{};
     launch.scratch = scratch;
@@ -81,13 +76,6 @@ CUresult Fingerprints::run(CUcontext, CUstream stream, const pool::PageRange* pa
     if (r != CUDA_SUCCESS) return r;
   }
   return CUDA_SUCCESS;
-}
-
-void Fingerprints::release_stream(CUstream stream) noexcept {
-  const auto found = scratch_.find(stream);
-  if (found == scratch_.end()) return;
-  FORWARD(cuMemFree_v2, found->second);
-  scratch_.erase(found);
 }
 
 }  // namespace flexlom

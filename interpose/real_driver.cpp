@@ -174,9 +174,7 @@ CUresult RealDriver::stream_create(CUcontext context, CUstream* stream) noexcept
                                           : current.result();
 }
 
-void RealDriver::stream_destroy(CUcontext context, CUstream stream) noexcept {
-  const Current current(context);
-  fingerprints_.release_stream(stream);
+void RealDriver::stream_destroy(CUcontext, CUstream stream) noexcept {
   CALL(cuStreamDestroy_v2, stream);
 }
 
@@ -186,9 +184,10 @@ pool::Fingerprint* RealDriver::mark_buffer(CUcontext context, size_t* count) noe
 }
 
 CUresult RealDriver::fingerprint(CUcontext context, CUstream stream, const pool::PageRange* pages,
-                                 size_t count, pool::Fingerprint* marks) noexcept {
+                                 size_t count, CUdeviceptr scratch,
+                                 pool::Fingerprint* marks) noexcept {
   const Current current(context);
-  return current.result() == CUDA_SUCCESS ? fingerprints_.run(context, stream, pages, count, marks)
+  return current.result() == CUDA_SUCCESS ? fingerprints_.run(stream, pages, count, scratch, marks)
                                           : current.result();
 }
 

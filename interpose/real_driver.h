@@ -32,7 +32,8 @@ class RealDriver final : public pool::Driver {
   CUresult record_on(CUcontext context, CUstream stream, CUevent event) noexcept override;
   pool::Fingerprint* mark_buffer(CUcontext context, size_t* count) noexcept override;
   CUresult fingerprint(CUcontext context, CUstream stream, const pool::PageRange* pages,
-                       size_t count, pool::Fingerprint* marks) noexcept override;
+                       size_t count, CUdeviceptr scratch,
+                       pool::Fingerprint* marks) noexcept override;
 
  private:
   struct Probed {

@@ -41,7 +41,7 @@ uint64_t host_budget(const Options& options) {
   return limit.of(available);
 }
 
-pool::PoolConfig pool_config(const Options& options) {
+pool::PoolConfig pool_config(const Options& options, Listener& listener) {
   pool::PoolConfig config;
 #ifdef __SANITIZE_THREAD__
   config.base_hint = 0;  // the sanitizer keeps its shadow where our addresses would be
@@ -55,6 +55,10 @@ pool::PoolConfig pool_config(const Options& options) {
                           : options.policy == Policy::lru ? pool::policy::Kind::lru
                                                           : pool::policy::Kind::automatic;
   config.residency.watching = &doors::watching;
+  if (options.stats_every.seconds > 0) {
+    config.beat = [&listener] { listener.statistics(true); };
+    config.beat_ms = uint64_t{options.stats_every.seconds} * 1000;
+  }
   return config;
 }
 
@@ -75,7 +79,7 @@ std::atomic<bool> passing_through{false};
 Runtime::Runtime(Options given)
     : options(std::move(given)),
       listener(options),
-      pool(driver, doors::work_submitted, &listener, pool_config(options)) {
+      pool(driver, doors::work_submitted, &listener, pool_config(options, listener)) {
   listener.opened(pool);
   soft_oom_.store(options.soft_oom == SoftOom::on, std::memory_order_relaxed);
 }
@@ -211,7 +215,8 @@ CUresult Runtime::driver_gone() const noexcept {
 void Runtime::finish() noexcept {
   static std::atomic<bool> done{false};
   if (done.exchange(true)) return;
-  listener.summary(options.stats, options.coverage);
+  listener.statistics(options.stats || options.stats_every.seconds > 0);
+  if (options.coverage) listener.coverage();
   if (trace::Writer* writer = listener.writer()) {
     writer->end("exit");
     writer->stop_thread();
@@ -364,7 +369,7 @@ __attribute__((destructor)) static void finish_at_unload() {
   Options options = parse_options(&detail::safe_getenv, nullptr);
   if (!options.coverage) return;
   options.trace.clear();
-  Listener(options).summary(false, true);
+  Listener(options).coverage();
 }
 
 }  // namespace flexlom

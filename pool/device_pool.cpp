@@ -2,6 +2,7 @@
 #include "pool/device_pool.h"
 
 #include <sys/mman.h>
+#include <time.h>
 
 #include <algorithm>
 #include <new>
@@ -70,6 +71,7 @@ DevicePool::~DevicePool() {
   if (table_ == nullptr) return;
   std::lock_guard lock(mutex_);
   for (Span* span : spans_) unback(*span);
+  if (scratch_.window != 0) frames_.put(Where::device, 0, scratch_);
   frames_.release_spare(Where::device, ~uint64_t{0});
   frames_.release_spare(Where::host, ~uint64_t{0});
   driver_.unreserve(base_, space_.bytes());
@@ -251,15 +253,40 @@ bool DevicePool::set_sync_memops(CUdeviceptr address, bool value) {
 }
 
 CUresult DevicePool::pin_for_export(CUdeviceptr address, Export* out) {
-  std::lock_guard device_lock(mutex_);
-  std::unique_lock<std::mutex> lock;
-  Span* span = lock_span(address, &lock);
-  if (span == nullptr || live_object(*span, address) == nullptr) return CUDA_ERROR_INVALID_VALUE;
-  if (span->spilled_bytes > 0) return CUDA_ERROR_NOT_SUPPORTED;
-  span->exported = true;
-  out->span_base = span->base;
-  out->pages = span->pages;
-  return CUDA_SUCCESS;
+  // A page on its way up is backed by a frame whose bytes have not arrived: that is waited for.
+  constexpr int kTries = 2000;
+  for (int i = 0; i < kTries; ++i) {
+    {
+      std::lock_guard device_lock(mutex_);
+      std::unique_lock<std::mutex> lock;
+      Span* span = lock_span(address, &lock);
+      if (span == nullptr || live_object(*span, address) == nullptr)
+        return CUDA_ERROR_INVALID_VALUE;
+      if (span->moving == 0) {
+        if (span->spilled_bytes > 0) return CUDA_ERROR_NOT_SUPPORTED;
+        span->exported = true;
+        out->span_base = span->base;
+        out->pages = span->pages;
+        return CUDA_SUCCESS;
+      }
+    }
+    const timespec pause{0, 500'000};
+    nanosleep(&pause, nullptr);
+  }
+  return CUDA_ERROR_NOT_SUPPORTED;
+}
+
+CUdeviceptr DevicePool::scratch() {
+  std::lock_guard lock(mutex_);
+  if (scratch_.window != 0) return scratch_.window;
+  Frame frame;
+  if (frames_.take(Where::device, 0, 0, &frame) != CUDA_SUCCESS) return 0;
+  if (frames_.open_window(0, &frame) != CUDA_SUCCESS) {
+    frames_.put(Where::device, 0, frame);
+    return 0;
+  }
+  scratch_ = frame;
+  return scratch_.window;
 }
 
 void DevicePool::release_context(CUcontext context) {

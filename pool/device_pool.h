@@ -109,7 +109,13 @@ class DevicePool {
   policy::Tick touch_tick() const;
   // Device frames to be had without taking any from anybody; large pages leave a reserve to small.
   uint64_t spare_device_bytes(bool for_large) const;
+  // Bytes of spans ever made; written under the device's mutex.
+  uint64_t made_bytes() const { return made_bytes_.load(std::memory_order_relaxed); }
   uint64_t device_budget_bytes() const { return device_budget_.limit(); }
+
+  // A granule of device memory for fingerprints at a private address, within the budget; made at
+  // the first call, 0 when there is no room.
+  CUdeviceptr scratch();
 
   void release_context(CUcontext context);  // its allocations end with it
   void forget_stream(StreamKey stream);
@@ -205,9 +211,11 @@ class DevicePool {
   std::unordered_set<Span*> spans_;
   std::vector<std::unique_ptr<Span>> all_spans_;
   std::vector<Span*> spare_spans_;
+  Frame scratch_;
   uint64_t spilled_total_ = 0, ooms_ = 0, tick_ = 0;
   uint64_t refused_bytes_ = 0;  // the request refused once last; its repetition spills
   std::atomic<bool> hungry_{false};
+  std::atomic<uint64_t> made_bytes_{0};
   // Written by every large allocation: away from what every allocation reads.
   alignas(64) std::atomic<uint64_t> large_asked_{0};
   std::atomic<uint64_t> asked_peak_{0};

@@ -80,8 +80,10 @@ class Driver {
     *count = 0;
     return nullptr;
   }
+  // `scratch`: kFingerprintScratchBytes of device memory that no other stream uses meanwhile.
+  static constexpr size_t kFingerprintScratchBytes = 4096;
   virtual CUresult fingerprint(CUcontext, CUstream, const PageRange* pages, size_t count,
-                               Fingerprint* marks) noexcept {
+                               CUdeviceptr scratch, Fingerprint* marks) noexcept {
     return CUDA_ERROR_NOT_SUPPORTED;
   }
 };

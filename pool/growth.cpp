@@ -192,6 +192,9 @@ Span* DevicePool::new_span(SizeKey key, unsigned shard) {
   span->listed_device_bytes = 0;
   span->listed_spilled = false;
   ++span->generation;
+  made_bytes_.store(made_bytes_.load(std::memory_order_relaxed) + span->bytes(),
+                    std::memory_order_relaxed);
+  span->born_bytes.store(made_bytes_.load(std::memory_order_relaxed), std::memory_order_relaxed);
   {
     std::lock_guard touch_lock(touch_mutex_);
     span->history = {};
@@ -244,6 +247,9 @@ CUresult DevicePool::back_page(Span& span, uint32_t granule, unsigned order, boo
   CUresult r = frames_.take(Where::device, order, keep, &page.frame);
   if (r != CUDA_SUCCESS && allow_host) {
     page.where = Where::host;
+    // Copies kept for pages on the device are worth less than a place for this one.
+    if (host_budget_.room() + frames_.spare_bytes(Where::host) < page_bytes(order))
+      drop_copies(page_bytes(order));
     r = frames_.take(Where::host, order, 0, &page.frame);
   }
   if (r != CUDA_SUCCESS) return r;

@@ -13,6 +13,11 @@
 
 namespace flexlom::pool {
 
+namespace {
+// A call without which a page would be lost is made again when it fails.
+constexpr int kTries = 3;
+}  // namespace
+
 Page* DevicePool::page_of(const PageId& id) {
   Span* span = id.span;
   if (span == nullptr || span->generation != id.generation || spans_.count(span) == 0)
@@ -189,7 +194,6 @@ CUresult DevicePool::swap_frames(const Move& move, const Frame& from, const Fram
   if (r != CUDA_SUCCESS) return r;
   r = put(to);
   if (r == CUDA_SUCCESS) return r;
-  constexpr int kTries = 3;
   for (int i = 0; i < kTries; ++i) {
     if (put(from) == CUDA_SUCCESS) return r;
   }
@@ -201,7 +205,9 @@ CUresult DevicePool::finish_demote(const Move& move) {
   std::lock_guard lock(mutex_);
   Page* page = page_of(move.page);
   FLEXLOM_INVARIANT(page != nullptr && page->moving && page->where == Where::device);
-  const CUresult r = swap_frames(move, page->frame, move.host);
+  // Exported since the move began: others hold the frame now, and it stays (law 7).
+  const CUresult r = may_move(*move.page.span) ? swap_frames(move, page->frame, move.host)
+                                               : CUDA_ERROR_NOT_SUPPORTED;
   if (r != CUDA_SUCCESS) {
     if (!page->has_copy) frames_.put(Where::host, move.order, move.host);
     if (move.overwriting) page->has_mark = false;
@@ -258,8 +264,11 @@ void DevicePool::finish_promote(const Move& move, bool copied, const Fingerprint
   Page* page = page_of(move.page);
   FLEXLOM_INVARIANT(page != nullptr && page->moving);
   if (move.placed && !copied) {
-    // The bytes never arrived: back to the frame that has them.
-    if (swap_frames(move, page->frame, move.host) == CUDA_SUCCESS) {
+    // The bytes never arrived: back to the frame that has them. Left here the page would be wrong.
+    CUresult r = CUDA_ERROR_UNKNOWN;
+    for (int i = 0; i < kTries && r != CUDA_SUCCESS; ++i)
+      r = swap_frames(move, page->frame, move.host);
+    if (r == CUDA_SUCCESS) {
       frames_.put(Where::device, move.order, page->frame);
       page->frame = move.host;
       page->where = Where::host;

@@ -6,6 +6,7 @@
 
 #include <array>
 #include <atomic>
+#include <functional>
 #include <memory>
 #include <mutex>
 #include <vector>
@@ -31,6 +32,9 @@ struct PoolConfig {
   Gate* gate = nullptr;  // what submissions pass; null: pages are never moved
   Residency::Config residency;
   void* user = nullptr;
+  // Called by the keeper every `beat_ms` (0: never), with no lock held.
+  std::function<void()> beat;
+  uint64_t beat_ms = 0;
 };
 
 class Pool {

@@ -76,7 +76,9 @@ struct Span {
   size_t listed_device_bytes = 0;
   bool listed_spilled = false;
   uint64_t generation = 0;  // of this record's use; device mutex
-  uint32_t moving = 0;      // pages a mover works on; device mutex
+  // How many bytes of spans the pool had made when this one was: what tells the youngest.
+  std::atomic<uint64_t> born_bytes{0};
+  uint32_t moving = 0;  // pages a mover works on; device mutex
   std::unique_ptr<Object[]> objects;
   std::vector<Page> pages;
   policy::History history;  // of the large object; guarded by the device pool's touch mutex

@@ -10,10 +10,11 @@ namespace flexlom::pool {
 
 namespace {
 
-// A try that failed is followed by a pause of ten times what it cost, doubled each time.
-constexpr uint64_t kPause = 10;
+// A try that failed is followed by a pause of four times what it cost, doubled each time.
+constexpr uint64_t kPause = 4;
 constexpr uint64_t kFirstPause_ns = 50'000'000;
 constexpr uint64_t kLongestPause_ns = 60'000'000'000;
+constexpr uint64_t kLongestReaderPause_ns = 200'000'000;
 
 uint64_t now_ns() noexcept { return ThreadSync::now_ns(); }
 
@@ -170,7 +171,9 @@ bool Mover::quiet(Job& job) {
   const uint64_t start = now_ns();
   const auto later = [&](GaveUp why) {
     const uint64_t cost = (now_ns() - start) * kPause;
-    pause_ns_ = std::clamp(std::max(pause_ns_ * 2, cost), kFirstPause_ns, kLongestPause_ns);
+    // A thread inside a blocking copy is soon out again; a kernel that spins may never be.
+    const uint64_t longest = why == GaveUp::readers ? kLongestReaderPause_ns : kLongestPause_ns;
+    pause_ns_ = std::clamp(std::max(pause_ns_ * 2, cost), kFirstPause_ns, longest);
     not_before_ns_.store(now_ns() + pause_ns_, std::memory_order_relaxed);
     give_up(job, why);
     return false;
@@ -203,6 +206,20 @@ bool Mover::wait_for(CUevent event) {
   }
 }
 
+// When an event cannot tell that our copies are over, this waits for them: a swap under a copy, or
+// a frame used again under one, is a wrong byte, so here alone giving up is no way out. Only our
+// own work is left in the context. False: it is not known whether the bytes arrived.
+bool Mover::settle(Job& job) {
+  const Timer timer(times_.wait_ns);
+  CUresult r = CUDA_SUCCESS;
+  constexpr int kTries = 3;  // an error that stays is the context's end, and that of all its copies
+  for (int i = 0; i < kTries; ++i) {
+    r = driver_.synchronize(job.batch.context);
+    if (r == CUDA_SUCCESS) break;
+  }
+  return r == CUDA_SUCCESS;
+}
+
 // Which pages are still equal to the host's copy of them.
 void Mover::compare_marks(Job& job) {
   const Timer timer(times_.compare_ns);
@@ -217,12 +234,18 @@ void Mover::compare_marks(Job& job) {
   }
   if (ranges.empty()) return;
   const CUevent done = event_of(job.batch, job.streams, 0);
-  if (done == nullptr ||
+  const CUdeviceptr scratch = job.batch.pool->scratch();
+  if (done == nullptr || scratch == 0) return;
+  const bool computed =
       driver_.fingerprint(job.batch.context, job.streams.down, ranges.data(), ranges.size(),
-                          marks) != CUDA_SUCCESS ||
-      driver_.record_on(job.batch.context, job.streams.down, done) != CUDA_SUCCESS ||
-      !wait_for(done))
+                          scratch, marks) == CUDA_SUCCESS &&
+      driver_.record_on(job.batch.context, job.streams.down, done) == CUDA_SUCCESS &&
+      wait_for(done);
+  if (!computed) {
+    // Some may have been begun, and the buffer is written for other pages next.
+    settle(job);
     return;
+  }
   for (size_t i = 0; i < which.size(); ++i) {
     Down& down = job.down[which[i]];
     down.clean = marks[i] == down.move.mark;
@@ -236,9 +259,9 @@ void Mover::start_saving(Job& job) {
     down.move.overwriting = true;
     // Event 0 is the batch's own.
     const CUevent event = event_of(job.batch, job.streams, i + 1);
-    if (event != nullptr &&
-        driver_.copy(job.batch.context, job.streams.down, down.move.host.window, down.move.address,
-                     down.move.bytes) == CUDA_SUCCESS &&
+    down.copying = driver_.copy(job.batch.context, job.streams.down, down.move.host.window,
+                                down.move.address, down.move.bytes) == CUDA_SUCCESS;
+    if (down.copying && event != nullptr &&
         driver_.record_on(job.batch.context, job.streams.down, event) == CUDA_SUCCESS) {
       down.copied = event;
     }
@@ -249,7 +272,8 @@ void Mover::start_saving(Job& job) {
 bool Mover::demote_next(Job& job) {
   while (job.next_down < job.down.size()) {
     Down& down = job.down[job.next_down++];
-    const bool safe = down.clean || (down.copied != nullptr && wait_for(down.copied));
+    const bool safe = down.clean || (down.copied != nullptr && wait_for(down.copied)) ||
+                      (settle(job) && down.copying);
     const Timer timer(times_.demote_ns);
     if (!safe) {
       job.batch.pool->cancel_demote(down.move);
@@ -280,6 +304,7 @@ void Mover::execute(Job& job) {
 
   size_t room = 0;
   Fingerprint* marks = driver_.mark_buffer(job.batch.context, &room);
+  const CUdeviceptr scratch = job.up.empty() ? 0 : job.batch.pool->scratch();
   struct Up {
     bool started = false, marked = false;
   };
@@ -296,16 +321,20 @@ void Mover::execute(Job& job) {
     ups[i].started = driver_.copy(job.batch.context, job.streams.up, move.address, move.host.window,
                                   move.bytes) == CUDA_SUCCESS;
     const PageRange range{move.address, move.bytes};
-    ups[i].marked = ups[i].started && marks != nullptr && i < room &&
-                    driver_.fingerprint(job.batch.context, job.streams.up, &range, 1, marks + i) ==
-                        CUDA_SUCCESS;
+    ups[i].marked =
+        ups[i].started && marks != nullptr && i < room && scratch != 0 &&
+        driver_.fingerprint(job.batch.context, job.streams.up, &range, 1,
+                            scratch + Driver::kFingerprintScratchBytes, marks + i) == CUDA_SUCCESS;
   }
   while (demote_next(job)) {
   }
   const CUevent done = event_of(job.batch, job.streams, 0);
-  const bool arrived = !job.up.empty() && done != nullptr &&
-                       driver_.record_on(job.batch.context, job.streams.up, done) == CUDA_SUCCESS &&
-                       wait_for(done);
+  const bool arrived =
+      !job.up.empty() &&
+      ((done != nullptr &&
+        driver_.record_on(job.batch.context, job.streams.up, done) == CUDA_SUCCESS &&
+        wait_for(done)) ||
+       settle(job));
   for (size_t i = 0; i < job.up.size(); ++i) {
     const Move& move = job.up[i];
     const bool good = move.placed && ups[i].started && arrived;

@@ -80,7 +80,8 @@ class Mover {
   };
   struct Down {
     Move move;
-    CUevent copied = nullptr;  // null: nothing to copy
+    bool copying = false;      // the driver took the copy
+    CUevent copied = nullptr;  // says when it is over; null: nothing does
     bool clean = false;
   };
   struct Job {
@@ -105,6 +106,7 @@ class Mover {
   void start_saving(Job& job);
   bool demote_next(Job& job);
   bool wait_for(CUevent event);
+  bool settle(Job& job);
 
   Driver& driver_;
   Fence& fence_;

@@ -36,8 +36,12 @@ constexpr uint64_t kReadyShare = 32;
 // The fence is advanced after this many submissions, so that waiting for work can tell a long queue
 // from a kernel that spins.
 constexpr policy::Tick kMarkEvery = 32;
-// How often it is asked whether pages should change places, in submissions that read in place.
-constexpr uint64_t kRebalanceEvery = 64;
+// How often it is asked whether pages should change places, in submissions that read in place: soon
+// again after an exchange, seldom while there is nothing to exchange.
+constexpr uint64_t kRebalanceSoonest = 8;
+constexpr uint64_t kRebalanceSeldom = 512;
+// The youngest spans, together this share of the budget, are not demoted for a new one.
+constexpr uint64_t kYoungShare = 8;
 constexpr size_t kMostProfiles = 1u << 16;
 
 }  // namespace
@@ -49,9 +53,8 @@ ResidencyStats Residency::stats() const {
   return s;
 }
 
-bool Residency::run(DevicePool& pool, CUcontext context, const std::vector<policy::PageView>& views,
-                    const std::vector<PageId>& ids, const policy::Plan& plan, Outcome* outcome) {
-  static_cast<void>(views);
+bool Residency::run(DevicePool& pool, CUcontext context, const std::vector<PageId>& ids,
+                    const policy::Plan& plan, Outcome* outcome) {
   Batch batch;
   batch.pool = &pool;
   batch.context = context;
@@ -62,6 +65,21 @@ bool Residency::run(DevicePool& pool, CUcontext context, const std::vector<polic
   return !outcome->given_up;
 }
 
+namespace {
+
+// Memory made a moment ago is about to be used, though nothing is known of it yet: activations come
+// after the weights, and must not push each other out.
+void protect_young(const DevicePool& pool, const std::vector<PageId>& ids,
+                   std::vector<policy::PageView>* views) {
+  const uint64_t made = pool.made_bytes();
+  for (size_t i = 0; i < ids.size(); ++i) {
+    const uint64_t born = ids[i].span->born_bytes.load(std::memory_order_relaxed);
+    if (made - born < pool.device_budget_bytes() / kYoungShare) (*views)[i].needed = true;
+  }
+}
+
+}  // namespace
+
 uint64_t Residency::make_room(DevicePool& pool, CUcontext context, uint64_t bytes) noexcept {
   memory_is_short();
   if (config_.kind == policy::Kind::pin) return 0;
@@ -69,13 +87,18 @@ uint64_t Residency::make_room(DevicePool& pool, CUcontext context, uint64_t byte
   try {
     while (freed < bytes && mover_.worth_trying()) {
       std::vector<PageId> ids;
-      const auto views = pool.movable_pages(0, &ids);
+      auto views = pool.movable_pages(0, &ids);
+      protect_young(pool, ids, &views);
       policy::Plan plan;
       const policy::Context policy_context{config_.kind, 0};
-      plan.demote = policy::victims(views, std::min(bytes - freed, kMostDemoted), pool.touch_tick(),
-                                    policy_context);
+      const uint64_t want = std::min(bytes - freed, kMostDemoted);
+      plan.demote = policy::victims(views, want, pool.touch_tick(), policy_context);
+      if (plan.demote.empty()) {
+        for (policy::PageView& view : views) view.needed = false;
+        plan.demote = policy::victims(views, want, pool.touch_tick(), policy_context);
+      }
       Outcome outcome;
-      if (!run(pool, context, views, ids, plan, &outcome) || outcome.down_bytes == 0) break;
+      if (!run(pool, context, ids, plan, &outcome) || outcome.down_bytes == 0) break;
       freed += outcome.down_bytes;
     }
   } catch (...) {
@@ -120,9 +143,15 @@ Advice Residency::before(DevicePool& pool, const Submission& submission) noexcep
     std::lock_guard lock(mutex_);
     ++stats_.in_place;
     stats_.in_place_bytes += advice.spilled_bytes;
-    rebalance_now = stats_.in_place % kRebalanceEvery == 0;
+    rebalance_now = stats_.in_place >= rebalance_at_;
+    if (rebalance_now) rebalance_at_ = stats_.in_place + kRebalanceSeldom;
   }
-  if (rebalance_now) rebalance(pool, submission.context);
+  if (rebalance_now) {
+    const bool moved = rebalance(pool, submission.context);
+    std::lock_guard lock(mutex_);
+    rebalance_every_ = moved ? kRebalanceSoonest : std::min(rebalance_every_ * 2, kRebalanceSeldom);
+    rebalance_at_ = stats_.in_place + rebalance_every_;
+  }
   return advice;
 }
 
@@ -139,7 +168,7 @@ bool Residency::promote(DevicePool& pool, const Submission& submission, policy::
     plan.demote.insert(plan.demote.end(), more.begin(), more.end());
   }
   Outcome outcome;
-  return run(pool, submission.context, views, ids, plan, &outcome) && outcome.up_bytes > 0;
+  return run(pool, submission.context, ids, plan, &outcome) && outcome.up_bytes > 0;
 }
 
 void Residency::observe(uint64_t function, uint64_t spilled_bytes, uint64_t elapsed_ns) noexcept {
@@ -155,10 +184,8 @@ void Residency::observe(uint64_t function, uint64_t spilled_bytes, uint64_t elap
   profile.ns_per_byte = profile.ns_per_byte > 0 ? std::min(rate, profile.ns_per_byte * 1.1) : rate;
 }
 
-void Residency::rebalance(DevicePool& pool, CUcontext context) noexcept {
-  if (!short_.load(std::memory_order_relaxed) || config_.kind == policy::Kind::pin ||
-      !mover_.worth_trying())
-    return;
+bool Residency::rebalance(DevicePool& pool, CUcontext context) noexcept {
+  if (config_.kind != policy::Kind::automatic || !mover_.worth_trying()) return false;
   try {
     std::vector<PageId> ids;
     const auto views = pool.movable_pages(0, &ids);
@@ -166,8 +193,9 @@ void Residency::rebalance(DevicePool& pool, CUcontext context) noexcept {
     const policy::Plan plan =
         policy::exchanges(views, config_.batch_bytes, pool.touch_tick(), policy_context);
     Outcome outcome;
-    run(pool, context, views, ids, plan, &outcome);
+    return run(pool, context, ids, plan, &outcome) && outcome.up_bytes > 0;
   } catch (...) {
+    return false;
   }
 }
 

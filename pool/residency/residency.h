@@ -5,7 +5,7 @@
 //                                            which is about to be used, gets device frames
 //   a submission names spilled pages      -> before(): in place, or promoted ahead of it, whichever
 //                                            was measured to be faster for this function
-//   time passes (the keeper)              -> rebalance(): pages touched more often change places
+//   submissions go on reading in place    -> rebalance(): pages touched more often change places
 //                                            with pages touched less
 //
 // The policy is pure (policy.h), the mechanics are the mover's (mover.h). Here is what is between:
@@ -69,7 +69,8 @@ class Residency {
   // A measured submission took `elapsed_ns` on the device with `spilled_bytes` of what it named in
   // host frames.
   void observe(uint64_t function, uint64_t spilled_bytes, uint64_t elapsed_ns) noexcept;
-  void rebalance(DevicePool& pool, CUcontext context) noexcept;
+  // Whether pages changed places.
+  bool rebalance(DevicePool& pool, CUcontext context) noexcept;
 
   Mover& mover() noexcept { return mover_; }
   ResidencyStats stats() const;
@@ -83,8 +84,8 @@ class Residency {
   };
 
   bool promote(DevicePool& pool, const Submission& submission, policy::Tick tick);
-  bool run(DevicePool& pool, CUcontext context, const std::vector<policy::PageView>& views,
-           const std::vector<PageId>& ids, const policy::Plan& plan, Outcome* outcome);
+  bool run(DevicePool& pool, CUcontext context, const std::vector<PageId>& ids,
+           const policy::Plan& plan, Outcome* outcome);
 
   const Config config_;
   Fence& fence_;
@@ -93,6 +94,8 @@ class Residency {
   mutable std::mutex mutex_;  // guards all below
   std::unordered_map<uint64_t, Profile> profiles_;
   ResidencyStats stats_;
+  uint64_t rebalance_at_ = 8;  // by the count of submissions that read in place
+  uint64_t rebalance_every_ = 8;
 };
 
 }  // namespace flexlom::pool

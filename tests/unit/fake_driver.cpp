@@ -28,6 +28,7 @@ CUresult FakeDriver::reserve(CUdeviceptr hint, size_t bytes, CUdeviceptr* base) 
   std::lock_guard lock(mutex_);
   if (const CUresult r = enter("reserve")) return r;
   *base = hint != 0 ? hint : 0x3'0000'0000;
+  while (reserved_.count(*base) > 0) *base += uint64_t{1} << 42;
   reserved_[*base] = bytes;
   return CUDA_SUCCESS;
 }
@@ -63,13 +64,13 @@ CUresult FakeDriver::create(int, Where where, size_t bytes, CUmemGenericAllocati
   if (held > limit) problem(where == Where::device ? "over the device budget" : "over the host budget");
   peak_device_bytes_ = std::max(peak_device_bytes_, device_bytes_);
   *frame = next_handle_++;
-  frames_[*frame] = {where, bytes, false, false};
+  frames_[*frame] = {where, bytes};
   return CUDA_SUCCESS;
 }
 
 void FakeDriver::drop_if_unused(CUmemGenericAllocationHandle frame) {
   const auto it = frames_.find(frame);
-  if (!it->second.released || it->second.mapped) return;
+  if (!it->second.released || !it->second.mapped.empty()) return;
   (it->second.where == Where::device ? device_bytes_ : host_bytes_) -= it->second.bytes;
   frames_.erase(it);
 }
@@ -95,7 +96,11 @@ CUresult FakeDriver::map(CUdeviceptr address, size_t bytes, CUmemGenericAllocati
     problem("map of a wrong frame, size or address");
     return CUDA_ERROR_INVALID_VALUE;
   }
-  if (it->second.mapped) problem("a frame mapped twice: two allocations share memory");
+  // One mapping in the pool, and for host frames one more as a window.
+  for (const CUdeviceptr other : it->second.mapped) {
+    if (it->second.where == Where::device || reservation_of(other) == reservation_of(address))
+      problem("a frame mapped twice: two allocations share memory");
+  }
   const bool inside = std::any_of(reserved_.begin(), reserved_.end(), [&](const auto& r) {
     return address >= r.first && address + bytes <= r.first + r.second;
   });
@@ -112,7 +117,7 @@ CUresult FakeDriver::map(CUdeviceptr address, size_t bytes, CUmemGenericAllocati
     return CUDA_ERROR_ALREADY_MAPPED;
   }
   mappings_[address] = {bytes, frame, 0};
-  it->second.mapped = true;
+  it->second.mapped.push_back(address);
   return CUDA_SUCCESS;
 }
 
@@ -124,9 +129,10 @@ CUresult FakeDriver::unmap(CUdeviceptr address, size_t bytes) noexcept {
     problem("unmap of what is not mapped so");
     return CUDA_ERROR_INVALID_VALUE;
   }
+  check_undisturbed(address, bytes);
   const CUmemGenericAllocationHandle frame = it->second.frame;
   mappings_.erase(it);
-  frames_[frame].mapped = false;
+  std::erase(frames_[frame].mapped, address);
   drop_if_unused(frame);
   return CUDA_SUCCESS;
 }
@@ -175,6 +181,7 @@ CUresult FakeDriver::record(CUcontext context, CUevent event) noexcept {
     return CUDA_ERROR_INVALID_HANDLE;
   }
   it->second.covers = work_[context].submitted;
+  it->second.stream = nullptr;
   return CUDA_SUCCESS;
 }
 
@@ -187,6 +194,12 @@ CUresult FakeDriver::query(CUevent event) noexcept {
     problem("query of an unknown event");
     return CUDA_ERROR_INVALID_HANDLE;
   }
+  if (it->second.stream != nullptr) {
+    const auto stream = streams_.find(it->second.stream);
+    if (stream == streams_.end()) return CUDA_SUCCESS;
+    if (copies_end) run_next(stream->second);
+    return stream->second.done >= it->second.covers ? CUDA_SUCCESS : CUDA_ERROR_NOT_READY;
+  }
   // One that was never recorded is done, as the driver has it: trusting it is the mistake to find.
   if (it->second.covers == ~uint64_t{0}) return CUDA_SUCCESS;
   return work_[it->second.context].finished >= it->second.covers ? CUDA_SUCCESS : CUDA_ERROR_NOT_READY;
@@ -197,6 +210,155 @@ CUresult FakeDriver::synchronize(CUcontext context) noexcept {
   if (!event_call("synchronize")) return CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED;
   if (const CUresult r = enter("synchronize")) return r;
   work_[context].finished = work_[context].submitted;
+  for (auto& [handle, stream] : streams_) {
+    while (stream.context == context && !stream.queue.empty()) run_next(stream);
+  }
+  return CUDA_SUCCESS;
+}
+
+CUdeviceptr FakeDriver::reservation_of(CUdeviceptr address) const {
+  const auto it = reserved_.upper_bound(address);
+  return it == reserved_.begin() ? 0 : std::prev(it)->first;
+}
+
+uint64_t* FakeDriver::cell(CUdeviceptr address) {
+  auto it = mappings_.upper_bound(address);
+  if (it == mappings_.begin()) return nullptr;
+  --it;
+  if (address >= it->first + it->second.bytes || it->second.devices == 0) return nullptr;
+  Frame& frame = frames_[it->second.frame];
+  if (frame.cells.empty()) frame.cells.assign(frame.bytes / kCell, 0);
+  return &frame.cells[(address - it->first) / kCell];
+}
+
+void FakeDriver::write(CUdeviceptr address, uint64_t value) {
+  std::lock_guard lock(mutex_);
+  uint64_t* const found = cell(address);
+  if (found == nullptr) return problem("the program writes an unmapped address");
+  *found = value;
+}
+
+uint64_t FakeDriver::read(CUdeviceptr address) {
+  std::lock_guard lock(mutex_);
+  const uint64_t* const found = cell(address);
+  if (found != nullptr) return *found;
+  problem("the program reads an unmapped address");
+  return 0;
+}
+
+bool FakeDriver::busy() const {
+  return std::any_of(work_.begin(), work_.end(),
+                     [](const auto& w) { return w.second.finished < w.second.submitted; });
+}
+
+// Nothing reads or writes these addresses, and nothing can begin to.
+void FakeDriver::check_undisturbed(CUdeviceptr address, size_t bytes) {
+  const auto meets = [&](CUdeviceptr a, size_t n) { return a < address + bytes && address < a + n; };
+  for (const auto& [handle, stream] : streams_) {
+    for (const Operation& o : stream.queue) {
+      if ((o.mark == nullptr && meets(o.to, o.bytes)) || meets(o.from, o.bytes))
+        problem("unmap under a copy");
+    }
+  }
+  for (const auto& [used, n] : used_) {
+    if (!meets(used, n)) continue;
+    if (gate != nullptr && !gate->is_shut()) problem("unmap of a used page with the gate open");
+    if (busy()) problem("unmap of a used page while work runs");
+  }
+}
+
+CUresult FakeDriver::stream_create(CUcontext context, CUstream* stream) noexcept {
+  std::lock_guard lock(mutex_);
+  if (const CUresult r = enter("stream_create")) return r;
+  *stream = reinterpret_cast<CUstream>(next_handle_++ * 16);
+  streams_[*stream].context = context;
+  return CUDA_SUCCESS;
+}
+
+void FakeDriver::stream_destroy(CUcontext context, CUstream stream) noexcept {
+  std::lock_guard lock(mutex_);
+  enter("stream_destroy");
+  const auto it = streams_.find(stream);
+  if (it == streams_.end() || it->second.context != context) return problem("destruction of an unknown stream");
+  if (!it->second.queue.empty()) problem("destruction of a stream with copies under way");
+  streams_.erase(it);
+}
+
+void FakeDriver::queue(Stream& stream, const Operation& operation) {
+  if (gate != nullptr && !gate->is_shut()) problem("a copy begun with the gate open");
+  stream.queue.push_back(operation);
+  ++stream.queued;
+}
+
+void FakeDriver::run_next(Stream& stream) {
+  if (stream.queue.empty()) return;
+  const Operation o = stream.queue.front();
+  stream.queue.pop_front();
+  ++stream.done;
+  if (gate != nullptr && !gate->is_shut()) problem("a copy made with the gate open");
+  if (busy()) problem("a copy made while work runs");
+  pool::Fingerprint mark{{o.bytes, 0x9e3779b97f4a7c15u}};
+  for (size_t at = 0; at < o.bytes; at += kCell) {
+    const uint64_t* const from = cell(o.from + at);
+    uint64_t* const to = o.mark == nullptr ? cell(o.to + at) : &mark.words[0];
+    if (from == nullptr || to == nullptr) return problem("a copy of unmapped addresses");
+    if (o.mark == nullptr) {
+      *to = *from;
+    } else {
+      mark.words[0] = (mark.words[0] ^ *from) * 0x100000001b3u;
+      mark.words[1] = (mark.words[1] + *from) * 0xff51afd7ed558ccdu;
+    }
+  }
+  if (o.mark != nullptr) *o.mark = mark;
+}
+
+CUresult FakeDriver::copy(CUcontext, CUstream stream, CUdeviceptr to, CUdeviceptr from,
+                          size_t bytes) noexcept {
+  std::lock_guard lock(mutex_);
+  if (const CUresult r = enter("copy")) return r;
+  const auto it = streams_.find(stream);
+  if (it == streams_.end()) {
+    problem("copy on an unknown stream");
+    return CUDA_ERROR_INVALID_HANDLE;
+  }
+  queue(it->second, {to, from, bytes, nullptr});
+  return CUDA_SUCCESS;
+}
+
+CUresult FakeDriver::record_on(CUcontext context, CUstream stream, CUevent event) noexcept {
+  std::lock_guard lock(mutex_);
+  if (const CUresult r = enter("record_on")) return r;
+  const auto it = events_.find(event);
+  const auto on = streams_.find(stream);
+  if (it == events_.end() || it->second.context != context || on == streams_.end()) {
+    problem("record of an unknown event or on an unknown stream");
+    return CUDA_ERROR_INVALID_HANDLE;
+  }
+  it->second.stream = stream;
+  it->second.covers = on->second.queued;
+  return CUDA_SUCCESS;
+}
+
+pool::Fingerprint* FakeDriver::mark_buffer(CUcontext, size_t* count) noexcept {
+  constexpr size_t kMarks = 64;
+  std::lock_guard lock(mutex_);
+  *count = 0;
+  if (enter("mark_buffer") != CUDA_SUCCESS || !marks) return nullptr;
+  mark_buffer_.resize(kMarks);
+  *count = kMarks;
+  return mark_buffer_.data();
+}
+
+CUresult FakeDriver::fingerprint(CUcontext, CUstream stream, const pool::PageRange* pages, size_t count,
+                       CUdeviceptr, pool::Fingerprint* to) noexcept {
+  std::lock_guard lock(mutex_);
+  if (const CUresult r = enter("fingerprint")) return r;
+  const auto it = streams_.find(stream);
+  if (it == streams_.end()) {
+    problem("fingerprint on an unknown stream");
+    return CUDA_ERROR_INVALID_HANDLE;
+  }
+  for (size_t i = 0; i < count; ++i) queue(it->second, {0, pages[i].address, pages[i].bytes, to + i});
   return CUDA_SUCCESS;
 }
 

@@ -3,14 +3,20 @@
 //
 // Work is a number per context: submit() raises it, finish() lets all of it end. An event is done when
 // what was submitted before its record is.
+//
+// Frames have contents, one word (a cell) for every 64 KiB, so that a copy that is missing, too early
+// or from the wrong place shows. Copies are queued on their stream and made one at a time when
+// somebody asks for an event, so that a swap under a copy shows too.
 #pragma once
 
+#include <deque>
 #include <map>
 #include <mutex>
 #include <string>
 #include <vector>
 
 #include "pool/driver.h"
+#include "pool/residency/gate.h"
 
 namespace flexlom::unit {
 
@@ -25,6 +31,10 @@ class FakeDriver : public pool::Driver {
   uint64_t host_limit_bytes = ~uint64_t{0};
   bool vmm = true, host_vmm = true, context_events = true;
   bool capturing = false;  // any event call now would break the capture
+  // When set, copies and remapping of what use() named are problems while it is open.
+  pool::Gate* gate = nullptr;
+  bool copies_end = true;  // false: copies take until somebody synchronises
+  bool marks = true;       // false: no fingerprints
 
   // Makes the nth next call of that name fail, once (1: the next).
   void fail(const std::string& call, int nth = 1, CUresult with = CUDA_ERROR_OUT_OF_MEMORY) {
@@ -53,6 +63,23 @@ class FakeDriver : public pool::Driver {
     return where == Where::device ? device_bytes_ : host_bytes_;
   }
   uint64_t peak_device_bytes() const { return peak_device_bytes_; }
+  size_t live_streams() const {
+    std::lock_guard lock(mutex_);
+    return streams_.size();
+  }
+
+  // What the program may touch at any time, from now on until unuse().
+  void use(CUdeviceptr address, size_t bytes) {
+    std::lock_guard lock(mutex_);
+    used_[address] = bytes;
+  }
+  void unuse(CUdeviceptr address) {
+    std::lock_guard lock(mutex_);
+    used_.erase(address);
+  }
+  static constexpr size_t kCell = size_t{64} << 10;
+  void write(CUdeviceptr address, uint64_t value);
+  uint64_t read(CUdeviceptr address);
   size_t live_frames() const {
     std::lock_guard lock(mutex_);
     return frames_.size();
@@ -112,6 +139,14 @@ class FakeDriver : public pool::Driver {
   CUresult record(CUcontext context, CUevent event) noexcept override;
   CUresult query(CUevent event) noexcept override;
   CUresult synchronize(CUcontext context) noexcept override;
+  CUresult stream_create(CUcontext context, CUstream* stream) noexcept override;
+  void stream_destroy(CUcontext context, CUstream stream) noexcept override;
+  CUresult copy(CUcontext context, CUstream stream, CUdeviceptr to, CUdeviceptr from,
+                size_t bytes) noexcept override;
+  CUresult record_on(CUcontext context, CUstream stream, CUevent event) noexcept override;
+  pool::Fingerprint* mark_buffer(CUcontext context, size_t* count) noexcept override;
+  CUresult fingerprint(CUcontext context, CUstream stream, const pool::PageRange* pages, size_t count,
+                       CUdeviceptr, pool::Fingerprint* marks) noexcept override;
 
  private:
   struct Fault {
@@ -121,7 +156,9 @@ class FakeDriver : public pool::Driver {
   struct Frame {
     Where where;
     size_t bytes;
-    bool released, mapped;
+    bool released = false;
+    std::vector<CUdeviceptr> mapped = {};
+    std::vector<uint64_t> cells = {};  // made at the first write
   };
   struct Mapping {
     size_t bytes;
@@ -133,7 +170,18 @@ class FakeDriver : public pool::Driver {
   };
   struct Event {
     CUcontext context;
-    uint64_t covers;  // work of the context; ~0: never recorded
+    uint64_t covers;  // work of the context, or operations of the stream; ~0: never recorded
+    CUstream stream = nullptr;
+  };
+  struct Operation {
+    CUdeviceptr to, from;
+    size_t bytes;
+    pool::Fingerprint* mark;  // null: a copy
+  };
+  struct Stream {
+    CUcontext context;
+    std::deque<Operation> queue;
+    uint64_t queued = 0, done = 0;
   };
 
   // mutex_ held by all of these.
@@ -141,6 +189,12 @@ class FakeDriver : public pool::Driver {
   void problem(const std::string& text) { problems_ += text + "\n"; }
   void drop_if_unused(CUmemGenericAllocationHandle frame);
   bool event_call(const char* call);
+  CUdeviceptr reservation_of(CUdeviceptr address) const;
+  uint64_t* cell(CUdeviceptr address);
+  bool busy() const;
+  void check_undisturbed(CUdeviceptr address, size_t bytes);
+  void queue(Stream& stream, const Operation& operation);
+  void run_next(Stream& stream);
 
   mutable std::mutex mutex_;  // guards all below
   std::map<std::string, Fault> faults_;
@@ -152,6 +206,9 @@ class FakeDriver : public pool::Driver {
   std::map<CUdeviceptr, Mapping> mappings_;
   std::map<CUcontext, Work> work_;
   std::map<CUevent, Event> events_;
+  std::map<CUstream, Stream> streams_;
+  std::map<CUdeviceptr, size_t> used_;
+  std::vector<pool::Fingerprint> mark_buffer_;
   uint64_t device_bytes_ = 0, host_bytes_ = 0, peak_device_bytes_ = 0;
   uint64_t next_handle_ = 1;
 };
