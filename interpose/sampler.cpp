@@ -50,10 +50,19 @@ void Sampler::end(int index, CUstream stream, bool per_thread, bool submitted) n
   if (index < 0) return;
   std::lock_guard lock(mutex_);
   Sample& sample = samples_[index];
+  if (sample.state == State::idle) return;  // its context has ended
   const bool counts = submitted && sample.last != nullptr &&
                       record(sample.last, stream, per_thread) == CUDA_SUCCESS;
   sample.state = counts ? State::running : State::idle;
   if (!counts) running_.fetch_sub(1, std::memory_order_relaxed);
+}
+
+void Sampler::drop(int index) noexcept {
+  if (index < 0) return;
+  std::lock_guard lock(mutex_);
+  if (samples_[index].state == State::idle) return;  // its context has ended
+  samples_[index].state = State::idle;
+  running_.fetch_sub(1, std::memory_order_relaxed);
 }
 
 bool Sampler::collect(Result* result) noexcept {

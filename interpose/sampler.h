@@ -28,7 +28,10 @@ class Sampler {
             uint64_t spilled_bytes) noexcept;
   // After the submission; a failed one is not counted.
   void end(int sample, CUstream stream, bool per_thread, bool submitted) noexcept;
-  // One finished sample, if there is any. Cheap when nothing is under way.
+  // Gives up a sample that could not be ended.
+  void drop(int sample) noexcept;
+  bool any() const noexcept { return running_.load(std::memory_order_relaxed) > 0; }
+  // One finished sample, if there is any.
   bool collect(Result* result) noexcept;
   // The context is about to be destroyed: its events go back to the driver.
   void release_context(CUcontext context) noexcept;

@@ -33,8 +33,10 @@ Watch::Watch(const heat::Named& named, CUstream stream, bool per_thread) noexcep
   }
   InsidePool inside;
   Sampler::Result result;
-  if (rt_->sampler.collect(&result))
-    residency->observe(result.function, result.spilled_bytes, result.elapsed_ns);
+  bool collected = false;
+  if (rt_->sampler.any())
+    rt_->pool.fence().without_capture([&] { collected = rt_->sampler.collect(&result); });
+  if (collected) residency->observe(result.function, result.spilled_bytes, result.elapsed_ns);
   submission.function = function_ = identity(named);
   int device = 0;
   if (rt_->current(&context_, &device) != CUDA_SUCCESS) return;
@@ -46,15 +48,19 @@ Watch::Watch(const heat::Named& named, CUstream stream, bool per_thread) noexcep
 }
 
 void Watch::start() noexcept {
-  if (measured_bytes_ == 0 || rt_->pool.fence().capture_open()) return;
+  if (measured_bytes_ == 0) return;
   InsidePool inside;
-  sample_ = rt_->sampler.begin(context_, stream_, per_thread_, function_, measured_bytes_);
+  rt_->pool.fence().without_capture([&] {
+    sample_ = rt_->sampler.begin(context_, stream_, per_thread_, function_, measured_bytes_);
+  });
 }
 
 void Watch::stop(bool submitted) noexcept {
   if (sample_ < 0) return;
   InsidePool inside;
-  rt_->sampler.end(sample_, stream_, per_thread_, submitted);
+  const bool recorded = rt_->pool.fence().without_capture(
+      [&] { rt_->sampler.end(sample_, stream_, per_thread_, submitted); });
+  if (!recorded) rt_->sampler.drop(sample_);
 }
 
 }  // namespace flexlom

@@ -64,6 +64,15 @@ class Fence {
   // Called before the driver's own begin and after its end of a capture.
   void capture_opening() noexcept;
   void capture_closed() noexcept;
+  // Runs `calls` unless a capture is open, and lets none open meanwhile: for calls to the driver
+  // that would break one. False: not run. They must be short and must not use the fence.
+  template <class F>
+  bool without_capture(F&& calls) {
+    std::lock_guard lock(mutex_);
+    if (capture_open()) return false;
+    calls();
+    return true;
+  }
   bool capture_open() const noexcept { return captures_.load(std::memory_order_acquire) > 0; }
 
  private:

@@ -90,7 +90,9 @@ Outcome Mover::run(const Batch& batch) {
     return job.outcome;
   }
   // Without events of the context a fence is a wait without a bound, which nobody may be held for.
-  Streams* streams = driver_.has_context_events() ? streams_of(batch.context) : nullptr;
+  Streams* streams = nullptr;
+  if (driver_.has_context_events())
+    fence_.without_capture([&] { streams = streams_of(batch.context); });
   Job job{batch, streams != nullptr ? *streams : none, {}, {}, 0, {}};
   if (streams == nullptr) {
     give_up(job, GaveUp::context);
