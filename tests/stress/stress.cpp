@@ -1,7 +1,7 @@
 // Threads that allocate, fill, check and free memory at random, over the device's budget.
 //
 //   stress [--seed N] [--threads N] [--seconds S] [--iterations N] [--mib-per-thread N]
-//          [--device-mib N] [--must-spill] [--no-captures] [--no-contexts]
+//          [--device-mib N] [--must-spill] [--no-captures] [--no-contexts] [--moves]
 //
 // The seed is printed; the same seed makes the same requests, though not the same interleaving.
 // --device-mib: fails when the simulated device ever held more. Exit 0: every word was right.
@@ -26,7 +26,7 @@ double now_s() {
 [[noreturn]] void usage() {
   std::fprintf(stderr,
                "usage: stress [--seed N] [--threads N] [--seconds S] [--iterations N] [--mib-per-thread N]\n"
-               "              [--device-mib N] [--must-spill] [--no-captures] [--no-contexts]\n");
+               "              [--device-mib N] [--must-spill] [--no-captures] [--no-contexts] [--moves]\n");
   std::exit(2);
 }
 
@@ -43,6 +43,7 @@ stress::Options parse(int argc, char** argv, Limits* limits) {
     if (name == "--must-spill") limits->must_spill = true;
     else if (name == "--no-captures") options.captures = false;
     else if (name == "--no-contexts") options.contexts = false;
+    else if (name == "--moves") options.moves = true;
     else if (i + 1 == argc) usage();
     else if (const double value = std::strtod(argv[++i], nullptr); name == "--seconds") options.seconds = value;
     else if (name == "--seed") options.seed = std::strtoull(argv[i], nullptr, 0);

@@ -29,7 +29,7 @@ void Worker::run() {
   MUST(cuMemsetD8Async, verdicts_, 0, kVerdicts * sizeof(uint64_t), streams_[2]);
   MUST(cuStreamSynchronize, streams_[2]);
   while (!shared_.stop.load(std::memory_order_relaxed) && iteration_ < shared_.options.iterations) {
-    step();
+    shared_.options.moves ? step_moving() : step();
     ++iteration_;
     shared_.iterations.fetch_add(1, std::memory_order_relaxed);
   }
@@ -81,7 +81,44 @@ void Worker::step() {
   }
 }
 
+// Mostly kernels that read what is held, far more than the device holds: each finds pages on the host,
+// and is worth bringing them up. Some blocks are written between two readings, most are not, so that
+// pages leave both with a copy that is still right and with one that is not.
+void Worker::step_moving() {
+  const uint32_t dice = random_.below(1000);
+  if (held_bytes_ < shared_.options.bytes_per_thread ? dice < 300 : dice < 10) return allocate();
+  if (!any()) return;
+  if (dice < 700) {
+    check(random_block(), "while held");
+  } else if (dice < 770) {
+    fill(blocks_[random_.below(static_cast<uint32_t>(blocks_.size()))]);
+  } else if (dice < 820) {
+    copy_between();
+  } else if (dice < 850) {
+    compare_on_host();
+  } else if (dice < 890) {
+    release(take_random(), false);
+  } else if (dice < 905) {
+    post();
+  } else if (dice < 920) {
+    receive();
+  } else if (dice < 950) {
+    ask();
+  } else if (dice < 955) {
+    short_stream();
+  } else if (dice < 975) {
+    if (shared_.options.captures) capture();
+  } else if (dice < 978) {
+    MUST(cuMemPoolTrimTo, shared_.pool, size_t{random_.below(16)} << 20);
+  } else if (dice < 983) {
+    if (shared_.options.contexts) other_context();
+  } else {
+    settle();
+  }
+}
+
 size_t Worker::random_size() {
+  if (shared_.options.moves && !random_.one_in(8)) return (2u << 20) + random_.below(10u << 20);
   const uint32_t dice = random_.below(100);
   if (dice < 45) return 256 + random_.below(64u << 10);
   if (dice < 65) return (64u << 10) + random_.below(960u << 10);
@@ -93,7 +130,8 @@ CUstream Worker::random_stream() { return streams_[random_.below(static_cast<uin
 
 // Keeps work in flight long enough for a mistake to show.
 void Worker::maybe_delay(CUstream stream) {
-  if (!random_.one_in(8)) return;
+  // Where pages are to move, work that seems not to end would only put that off.
+  if (!random_.one_in(shared_.options.moves ? 64 : 8)) return;
   must(launch(shared_.kernels.spin_ns, stream, uint64_t{100'000} + random_.below(2'000'000)), "flex_spin_ns");
 }
 

@@ -22,6 +22,7 @@ struct Options {
   size_t bytes_per_thread = 24u << 20;  // what a thread tries to hold
   bool captures = true;
   bool contexts = true;
+  bool moves = false;  // large blocks, used again and again: pages change places all the time
 };
 
 struct Block {
@@ -67,6 +68,8 @@ class Worker {
   static constexpr unsigned kVerdicts = 256;
 
   void step();
+  void step_moving();
+  const Block& random_block() { return blocks_[random_.below(static_cast<uint32_t>(blocks_.size()))]; }
   size_t random_size();
   CUstream random_stream();
   void allocate();
