@@ -24,7 +24,7 @@ bool Fingerprints::load() noexcept {
   return true;
 }
 
-pool::Fingerprint* Fingerprints::results(size_t* count) noexcept {
+pool::Fingerprint* Fingerprints::results(CUcontext context, size_t* count) noexcept {
   *count = kResults;
   if (results_ != nullptr) return results_;
   void* memory = nullptr;
@@ -34,7 +34,15 @@ pool::Fingerprint* Fingerprints::results(size_t* count) noexcept {
     return nullptr;
   }
   results_ = static_cast<pool::Fingerprint*>(memory);
+  results_context_ = context;
   return results_;
+}
+
+void Fingerprints::release_context(CUcontext context) noexcept {
+  cleared_.clear();  // frames come and go with contexts, at addresses used before
+  if (results_ == nullptr || results_context_ != context) return;
+  FORWARD(cuMemFreeHost, results_);
+  results_ = nullptr;
 }
 
 // The kernel leaves its scratch zeroed, so it is cleared once.

@@ -1,9 +1,10 @@
 // Runs the fingerprint kernel (kernels/fingerprint.h) in the program's contexts, on the mover's
 // streams.
 //
-// Made at the first use, once for the process: the code (CUDA Driver API 6.11 "Library Management")
-// and a buffer for results that the processor and every device can reach. The scratch memory is the
-// pool's, within its budget.
+// The code is loaded at the first use, once for the process (CUDA Driver API 6.11 "Library
+// Management"). The buffer for results, which the processor and every device can reach, is pinned
+// memory and so ends with the context it was made in; another is made then. The scratch memory is
+// the pool's, within its budget.
 //
 // Calls come from the mover alone, one at a time, with the context current.
 #pragma once
@@ -16,8 +17,10 @@ namespace flexlom {
 
 class Fingerprints {
  public:
-  // Null when the driver refused it once: there are no fingerprints then.
-  pool::Fingerprint* results(size_t* count) noexcept;
+  // Null when the driver refused it: there are no fingerprints then.
+  pool::Fingerprint* results(CUcontext context, size_t* count) noexcept;
+  // The context is about to be destroyed.
+  void release_context(CUcontext context) noexcept;
   CUresult run(CUstream stream, const pool::PageRange* pages, size_t count, CUdeviceptr scratch,
                pool::Fingerprint* results) noexcept;
 
@@ -31,7 +34,8 @@ class Fingerprints {
   CUlibrary library_ = nullptr;
   CUkernel kernel_ = nullptr;
   pool::Fingerprint* results_ = nullptr;
-  std::set<CUdeviceptr> cleared_;  // scratch areas that are zero between launches
+  CUcontext results_context_ = nullptr;  // whose memory results_ is
+  std::set<CUdeviceptr> cleared_;        // scratch areas that are zero between launches
 };
 
 }  // namespace flexlom

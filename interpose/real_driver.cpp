@@ -174,13 +174,16 @@ CUresult RealDriver::stream_create(CUcontext context, CUstream* stream) noexcept
                                           : current.result();
 }
 
-void RealDriver::stream_destroy(CUcontext, CUstream stream) noexcept {
+void RealDriver::stream_destroy(CUcontext context, CUstream stream) noexcept {
+  const Current current(context);
+  // Our streams go when their context is about to.
+  fingerprints_.release_context(context);
   CALL(cuStreamDestroy_v2, stream);
 }
 
 pool::Fingerprint* RealDriver::mark_buffer(CUcontext context, size_t* count) noexcept {
   const Current current(context);
-  return fingerprints_.results(count);
+  return fingerprints_.results(context, count);
 }
 
 CUresult RealDriver::fingerprint(CUcontext context, CUstream stream, const pool::PageRange* pages,
