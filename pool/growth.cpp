@@ -99,6 +99,7 @@ Object* DevicePool::grow(const Request& request, SizeKey key, unsigned shard) {
       const bool fits = fits_device(granules);
       if (!fits && !waited) epoch = newest_pending_epoch();
       if (!fits && caller_trims && frames_.can_spill() && refuse_once(request)) return nullptr;
+      if (!fits) caller_trims = false;  // it was asked; the next rounds are of the same request
       if (fits || (epoch == 0 && asked_caller && made_room))
         return grow_now(request, key, shard, fits);
     }

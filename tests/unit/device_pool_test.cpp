@@ -178,9 +178,11 @@ TEST_CASE("pool: large allocations leave room for small ones on the device") {
 }
 
 TEST_CASE("pool: a caller that trims its cache is refused once, then served") {
-  PoolBench bench(8, 64);
+  const bool moving = GENERATE(false, true);
+  PoolBench bench(8, 64, moving);
   bench.must(6 * kGranule);
-  Request request = bench.request(4 * kGranule);
+  // With pages that move it is asked more often whether there is room.
+  Request request = bench.request((moving ? 12 : 4) * kGranule);
   request.caller_trims = [] { return true; };
   CUdeviceptr p = 0;
   CHECK(bench.pool->allocate(request, 0, &p) == CUDA_ERROR_OUT_OF_MEMORY);

@@ -3,7 +3,10 @@
 
 #include <catch2/catch.hpp>
 
+#include <optional>
+
 #include "pool/device_pool.h"
+#include "pool/residency/residency.h"
 #include "tests/unit/fake_driver.h"
 
 namespace flexlom::unit {
@@ -25,9 +28,11 @@ struct PoolBench {
   pool::Fence fence{driver, word};
   pool::Budget host_budget;
   CountingObserver observer;
+  pool::Gate gate;
+  std::optional<pool::Residency> residency;
   std::unique_ptr<pool::DevicePool> pool;
 
-  PoolBench(uint64_t device_granules, uint64_t host_granules) : host_budget(host_granules * kGranule) {
+  PoolBench(uint64_t device_granules, uint64_t host_granules, bool moving = false) : host_budget(host_granules * kGranule) {
     driver.device_limit_bytes = device_granules * kGranule;
     driver.host_limit_bytes = host_granules * kGranule;
     fence.add_context(fake_context(1));
@@ -38,8 +43,13 @@ struct PoolBench {
     config.device_budget_bytes = device_granules * kGranule;
     config.device_total_bytes = device_granules * kGranule * 2;
     config.host_vmm = host_granules > 0;
+    if (moving) {
+      driver.gate = &gate;
+      residency.emplace(driver, fence, gate, &observer, pool::Residency::Config{});
+    }
     CUresult error = CUDA_SUCCESS;
-    pool = pool::DevicePool::create(driver, fence, &observer, host_budget, config, &error);
+    pool = pool::DevicePool::create(driver, fence, &observer, host_budget, config, &error,
+                                    residency ? &*residency : nullptr);
     REQUIRE(pool != nullptr);
     REQUIRE(error == CUDA_SUCCESS);
   }
@@ -47,6 +57,10 @@ struct PoolBench {
     if (pool != nullptr && driver.faults_hit() == 0) {
       CHECK(pool->stats().device_held_bytes == driver.held_bytes(Where::device));
       CHECK(host_budget.held() == driver.held_bytes(Where::host));
+    }
+    if (residency) {
+      std::lock_guard lock(residency->mover().mutex());
+      residency->mover().release_context(fake_context(1));
     }
     pool.reset();
     if (driver.faults_hit() == 0) CHECK(driver.live_frames() == 0);
