@@ -105,7 +105,10 @@ class DevicePool {
   void finish_promote(const Move& move, bool copied, const Fingerprint* mark);
 
   // A submission names these addresses: the allocations that hold them, or end at them, are used.
-  Touched touch(const CUdeviceptr* words, size_t count);
+  // `cost`: ns for each byte it would have to read in place; 0: not known.
+  Touched touch(const CUdeviceptr* words, size_t count, float cost = 0);
+  // The page changed places because that paid off, not because work had to have it.
+  void note_exchanged(const PageId& page);
   policy::Tick touch_tick() const;
   // Device frames to be had without taking any from anybody; large pages leave a reserve to small.
   uint64_t spare_device_bytes(bool for_large) const;

@@ -60,7 +60,7 @@ std::vector<policy::PageView> DevicePool::movable_pages(policy::Tick needed_tick
   return views;
 }
 
-Touched DevicePool::touch(const CUdeviceptr* words, size_t count) {
+Touched DevicePool::touch(const CUdeviceptr* words, size_t count, float cost) {
   Touched result;
   double weighted = 0;
   std::lock_guard lock(touch_mutex_);
@@ -69,7 +69,7 @@ Touched DevicePool::touch(const CUdeviceptr* words, size_t count) {
     if (span == nullptr || span->small.load(std::memory_order_relaxed)) return;
     if (result.tick == 0) result.tick = ++touch_tick_;
     if (span->history.last == touch_tick_) return;
-    policy::touch(span->history, touch_tick_);
+    policy::touch(span->history, touch_tick_, cost);
     const size_t spilled = span->spilled_bytes.load(std::memory_order_relaxed);
     if (spilled == 0) return;
     const policy::History& h = span->history;
@@ -85,6 +85,11 @@ Touched DevicePool::touch(const CUdeviceptr* words, size_t count) {
   if (result.spilled_bytes > 0)
     result.touches_ahead = weighted / static_cast<double>(result.spilled_bytes);
   return result;
+}
+
+void DevicePool::note_exchanged(const PageId& page) {
+  std::lock_guard lock(touch_mutex_);
+  policy::note_move(page.span->history);
 }
 
 policy::Tick DevicePool::touch_tick() const {

@@ -15,6 +15,7 @@ constexpr uint8_t kMostTrusted = 7;
 constexpr float kBurstShare = 64;       // touches closer than 1/64 of the mean are one use
 constexpr float kBurstTicks = 0.25f;    // of the mean: what lasts longer is a pace of its own
 constexpr uint32_t kMostSamples = 16;   // the mean forgets older uses than about these
+constexpr float kRounds = 1.5f;         // silent for longer than this many: out of use
 constexpr float kLate = 1.25f;          // of the interval: later than this the pattern is broken
 constexpr uint32_t kUsesToTeach = 5;    // before a page counts for the population
 constexpr float kMadeUp = 30;           // independent draws mixed into a population
@@ -60,6 +61,10 @@ uint16_t expect(const uint16_t (&recent)[History::kRecent]) {
 void end_burst(History& history) {
   history.burst_ticks = 0;
   history.burst_touches = 0;
+  if (history.burst_cost <= 0) return;
+  history.use_cost +=
+      history.use_cost > 0 ? (history.burst_cost - history.use_cost) / 4 : history.burst_cost;
+  history.burst_cost = 0;
 }
 
 // As if `interval` were the first that was seen.
@@ -104,15 +109,13 @@ float gap_in_burst(const History& history, float silent) {
 // Where the steps begin: half octaves.
 float edge(unsigned step) { return std::exp2(static_cast<float>(step) / 2); }
 
-}  // namespace
-
-void touch(History& history, Tick now) noexcept {
+// What a touch says about the times of uses.
+void note_time(History& history, Tick now) {
   if (history.uses == 0) {
     history.last = now;
     history.uses = 1;
     return;
   }
-  if (now <= history.last) return;  // the same submission, or a late report of an earlier one
   const Tick interval = now - history.last;
   const auto length = static_cast<float>(interval);
   history.last = now;
@@ -150,6 +153,14 @@ void touch(History& history, Tick now) noexcept {
   history.next_interval = expand(expect(history.recent));
 }
 
+}  // namespace
+
+void touch(History& history, Tick now, float cost) noexcept {
+  if (history.uses > 0 && now <= history.last) return;
+  note_time(history, now);
+  history.burst_cost += cost;
+}
+
 unsigned Population::step_of(float ticks) {
   // The exponent and the first half of the mantissa: log2 by half octaves.
   const uint32_t bits = std::bit_cast<uint32_t>(std::max(ticks, 1.0f));
@@ -158,10 +169,11 @@ unsigned Population::step_of(float ticks) {
   return std::min(2 * octave + (upper ? 1u : 0u), kSteps - 1);
 }
 
-void PopulationSample::add(const History& history) noexcept {
+void PopulationSample::add(const History& history) {
   if (history.uses < kUsesToTeach) return;
   if (history.confidence >= kTrusted) {
     ++regular_;
+    intervals_.push_back(history.next_interval);
     return;
   }
   ++irregular_;
@@ -187,6 +199,12 @@ void PopulationSample::add(const History& history) noexcept {
 Population PopulationSample::result() const {
   Population result;
   result.rhythmic = regular_ >= irregular_;
+  if (!intervals_.empty()) {
+    std::vector<float> sorted = intervals_;
+    const auto at = sorted.begin() + static_cast<std::ptrdiff_t>(sorted.size() * 3 / 4);
+    std::nth_element(sorted.begin(), at, sorted.end());
+    result.round = *at;
+  }
   if (irregular_ > 0) {
     const auto count = static_cast<float>(irregular_);
     const float variance = squares_ / count - (logs_ / count) * (logs_ / count);
@@ -218,9 +236,9 @@ float silence(const History& history, Tick now) noexcept {
   return history.uses < 2 ? 0.0f : silent_ticks(history, now) / (longest(history) + 1);
 }
 
-bool retired(const History& history, Tick now) noexcept {
+bool retired(const History& history, Tick now, const Population& population) noexcept {
   const float times = silence(history, now);
-  if (times <= 2) return false;
+  if (times <= 2 || silent_ticks(history, now) <= population.round * kRounds) return false;
   // Of independent draws, one in thousands keeps its page waiting for eight means.
   return history.confidence >= kConvincing ||
          (times > 3 && silent_ticks(history, now) > 8 * history.mean_interval);
@@ -232,7 +250,7 @@ bool in_rhythm(const History& history, Tick now, const Population& population) n
 }
 
 Tick next_use(const History& history, Tick now, const Population& population) noexcept {
-  if (history.uses < 2 || retired(history, now)) return kFar;
+  if (history.uses < 2 || retired(history, now, population)) return kFar;
   const float silent = silent_ticks(history, now);
   if (const float gap = gap_in_burst(history, silent); gap > 0) {
     return now + 1 + static_cast<Tick>(gap);
@@ -246,8 +264,9 @@ Tick next_use(const History& history, Tick now, const Population& population) no
   return now + 1 + static_cast<Tick>(wait);
 }
 
-float touch_interval(const History& history, Tick now) noexcept {
-  if (history.uses < 2 || retired(history, now)) return std::numeric_limits<float>::infinity();
+float touch_interval(const History& history, Tick now, const Population& population) noexcept {
+  if (history.uses < 2 || retired(history, now, population))
+    return std::numeric_limits<float>::infinity();
   return mean_with_silence(history, silent_ticks(history, now)) / history.touches_per_use;
 }
 

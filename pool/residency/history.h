@@ -19,6 +19,7 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <vector>
 
 namespace flexlom::pool::policy {
 
@@ -35,15 +36,22 @@ struct History {
   float mean_interval = 0;  // 0: not known yet
   float next_interval = 0;  // what the pattern says about the interval now running
   float touches_per_use = 1;
+  float use_cost = 0;    // ns for each byte of one use, were the page read in place; 0: not known
+  float burst_cost = 0;  // of the running use, so far
   uint32_t uses = 0;
+  uint32_t uses_at_move = 0;      // what `uses` was when it last changed places
   uint32_t burst_ticks = 0;       // how long the running use has lasted
   uint16_t burst_touches = 0;     // of the running use, beyond its first
   uint16_t recent[kRecent] = {};  // the last intervals as compact floats, newest first; 0: none
   uint8_t confidence = 0;         // how well the pattern did lately, 0 to 7
 };
 
-// One submission names the page (or the allocation it belongs to). About 10 ns.
-void touch(History& history, Tick now) noexcept;
+// One submission names the page (or the allocation it belongs to); `cost` is what that takes in ns
+// for each byte, were the page in host memory, 0: not known. About 10 ns.
+void touch(History& history, Tick now, float cost = 0) noexcept;
+
+// The page changed places, not because a use had to have it.
+inline void note_move(History& history) noexcept { history.uses_at_move = history.uses; }
 
 // What the uses of many pages say about those of one.
 struct Population {
@@ -59,6 +67,9 @@ struct Population {
   // How much of the difference between irregular pages' mean intervals is a difference between the
   // pages, and not chance: 0 to 1.
   float reliability = 1;
+  // The interval that three of four pages in rhythm keep or stay below: the round of the whole
+  // program. Who was silent for less may just be waiting for its part of the round. 0: not known.
+  float round = 0;
 
   Population() { std::fill_n(wait, kSteps, 1.0f); }
   static unsigned step_of(float ticks);
@@ -67,11 +78,12 @@ struct Population {
 // Learns a Population, one page after the other.
 class PopulationSample {
  public:
-  void add(const History& history) noexcept;
+  void add(const History& history);
   Population result() const;
 
  private:
   uint32_t regular_ = 0, irregular_ = 0;
+  std::vector<float> intervals_;  // of the regular ones
   // Of irregular pages, logarithms of the mean intervals: sum, sum of squares, and of the variances
   // that chance gives them.
   float logs_ = 0, squares_ = 0, chance_ = 0;
@@ -90,12 +102,12 @@ bool in_rhythm(const History& history, Tick now, const Population& population = 
 
 // Mean time between touches as of now, in ticks, bursts counted in full: reading a page in place
 // costs its bytes once in this time. Infinite when unknown.
-float touch_interval(const History& history, Tick now) noexcept;
+float touch_interval(const History& history, Tick now, const Population& population = {}) noexcept;
 
 // How long the page has been silent, in times its longest recent interval; 0 while it has none.
 float silence(const History& history, Tick now) noexcept;
 
 // Whether the page was in use once and has been silent for much longer than it ever was.
-bool retired(const History& history, Tick now) noexcept;
+bool retired(const History& history, Tick now, const Population& population = {}) noexcept;
 
 }  // namespace flexlom::pool::policy

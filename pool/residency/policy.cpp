@@ -10,13 +10,27 @@
 namespace flexlom::pool::policy {
 namespace {
 
-constexpr uint64_t kRemapCost = uint64_t{4} << 20;  // what one remap costs, in bytes of the link
-constexpr Tick kFreshTicks = 16;                    // a page touched once may be in mid-burst
+// What a page's way over the link takes, in ns for each byte, and what giving its address another
+// frame and later the first kind again takes (0.34 + 0.42 ms on an H200), which copies hide.
+constexpr float kLink_ns_per_byte = 1 / 46.0f;
+constexpr float kRemap_ns = 760'000;
+// Evicting a page without a copy on the host: its bytes go there too, and into a frame that may
+// have to be made, which takes ten times as long.
+constexpr float kWithoutCopy = 3;
+constexpr float
+    kLeastCost = 0.06f,
+    kMostCost = 16;  // of a use, in those of a page of 64 MiB  // of a page of 64 MiB that is moved
+constexpr Tick kFreshTicks = 16;  // a page touched once may be in mid-burst
 constexpr float kForgotten = 16;  // times the longest interval: not delayed but given up
 constexpr Tick kWindows = 20;     // next uses nearer than 1/20 of the furthest count as equal
 constexpr size_t kMostCompared = 512;
-constexpr uint64_t kBatchShare = 24;  // companions: at most 1/24 of what is spilled
-constexpr float kClearlyMore = 1.3f;  // exchanges: a difference that estimates can tell
+constexpr uint64_t kBatchShare = 24;   // companions: at most 1/24 of what is spilled
+constexpr float kClearlyMore = 1.5f;   // exchanges: a difference that estimates can tell
+constexpr float kWorthMoving = 1.25f;  // companions: in place is worse than moving by this much
+// Pages that do the moving: a quarter more than must be away, and what one batch needs.
+constexpr uint64_t kMoversShare = 4;
+constexpr uint64_t kMoversMore = uint64_t{256} << 20;
+constexpr uint32_t kUsesToStay = 3;  // exchanges: uses between two moves of one page
 // Exchanges: uses before a page's pace is believed, against a page that has one and against one
 // that has none; and the submissions that they span at least, for a burst is not a pace.
 constexpr uint32_t kUsesToEarn = 4;
@@ -30,6 +44,7 @@ enum Class : uint64_t {
   fresh_page,
   retired_page,
   known_page,
+  staying_page,
   smallest_page,
 };
 
@@ -62,9 +77,79 @@ std::vector<uint32_t> address_ranks(std::span<const PageView> pages) {
   return ranks;
 }
 
+// Of moving the page once, for each of its bytes.
+float move_cost(const PageView& page) {
+  const float remap = kRemap_ns / static_cast<float>(std::max<uint64_t>(page.bytes, 1));
+  return std::max(kLink_ns_per_byte, remap);
+}
+
+// What a page that is not on the device costs in one tick, for each of its bytes: once for every
+// use, the lesser of reading it in place and of moving it.
+float cost_rate(const PageView& page) {
+  if (page.history.uses < 2 || page.history.mean_interval <= 0) return 0;
+  const float in_place = page.history.use_cost;
+  const float move = move_cost(page);
+  return (in_place > 0 ? std::min(in_place, move) : move) / page.history.mean_interval;
+}
+
 // Multiples of the golden ratio: any number of pages taken in this order lie evenly over the
 // address range, and adding pages at its end does not change what was taken.
 uint32_t scatter(uint32_t rank) { return rank * 2654435769u; }
+
+// Which pages of a program with a rhythm do the moving: those that cost least when they are away,
+// a little more of them than must be away. The others stay. One more page that comes and goes saves
+// nothing, for what is saved by keeping the page that is used next is lost on another; so it may as
+// well be always the same few: they have frames on the host, and are large, or read in place.
+class Movers {
+ public:
+  // `leaving`: bytes that are to leave now.
+  Movers(std::span<const PageView> pages, const Population& population, uint64_t leaving)
+      : all_(!population.rhythmic) {
+    if (all_) return;
+    uint64_t away = 0, bytes[kRates] = {}, ready[kRates] = {};
+    for (const PageView& page : pages) {
+      if (!page.movable || page.bytes == 0 || page.history.uses < 2) continue;
+      const unsigned rate = rate_of(page);
+      bytes[rate] += page.bytes;
+      if (!page.resident || page.host_copy) ready[rate] += page.bytes;
+      if (!page.resident) away += page.bytes;
+    }
+    away += leaving;
+    uint64_t wanted = away + away / kMoversShare + kMoversMore;
+    for (last_ = 0; last_ < kRates && bytes[last_] < wanted; ++last_) wanted -= bytes[last_];
+    if (last_ == kRates) {
+      all_ = true;
+      return;
+    }
+    // Of the last ones, those that have frames on the host, and as many others as are wanted.
+    if (ready[last_] < wanted) {
+      const double share = static_cast<double>(wanted - ready[last_]) /
+                           static_cast<double>(bytes[last_] - ready[last_]);
+      others_ = static_cast<uint64_t>(share * 4294967296.0);
+    }
+  }
+
+  bool holds(const PageView& page) const {
+    if (all_ || page.history.uses < 2) return true;
+    const unsigned rate = rate_of(page);
+    if (rate != last_) return rate < last_;
+    return !page.resident || page.host_copy ||
+           scatter(static_cast<uint32_t>(page.address >> 21)) < others_;
+  }
+
+ private:
+  static constexpr unsigned kRates = 256;
+  // Half octaves.
+  static unsigned rate_of(const PageView& page) {
+    const float rate = cost_rate(page);
+    if (rate <= 0) return 0;
+    return static_cast<unsigned>(std::clamp(128 + 2 * std::log2(rate), 0.0f, 255.0f));
+  }
+
+  bool all_;
+  unsigned last_ = 0;
+  uint64_t others_ = 0;
+};
 
 // Learned from some of the pages when there are many.
 Population population_of(std::span<const PageView> pages) {
@@ -78,23 +163,19 @@ Population population_of(std::span<const PageView> pages) {
 // Resident pages in the order in which they may leave, worked out only as far as asked for.
 class Leavers {
  public:
-  Leavers(std::span<const PageView> pages, const Population& population, Tick now,
+  Leavers(std::span<const PageView> pages, const Population& population, uint64_t leaving, Tick now,
           const Context& context)
       : pages_(pages) {
     if (context.kind == Kind::pin) return;
     waiting_.reserve(pages.size());
+    const Movers movers(pages, population, leaving);
     Tick furthest = now;
     bool unlearned = false;
     for (uint32_t i = 0; i < pages.size(); ++i) {
       const PageView& page = pages[i];
       if (!page.resident || !page.movable || page.needed || page.bytes == 0) continue;
-      Tick next = context.kind == Kind::lru ? kFar : next_use(page.history, now, population);
-      if (next != kFar) {
-        if (context.host_tight && !page.host_copy && population.rhythmic) {
-          next = now + (next - now) / 2;
-        }
-        furthest = std::max(furthest, next);
-      }
+      const Tick next = context.kind == Kind::lru ? kFar : next_use(page.history, now, population);
+      if (next != kFar) furthest = std::max(furthest, next);
       unlearned = unlearned || (next == kFar && page.history.uses < 2);
       waiting_.push_back({0, i, i, next});
     }
@@ -113,7 +194,8 @@ class Leavers {
       } else if (page.bytes <= kGranule) {
         c.group = group_of(smallest_page, c.next == kFar ? 0 : 1 + (furthest - c.next) / window);
       } else if (c.next != kFar) {
-        c.group = group_of(known_page, (furthest - c.next) / window);
+        c.group =
+            group_of(movers.holds(page) ? known_page : staying_page, (furthest - c.next) / window);
       } else {
         const Tick silent = now - std::min(now, page.history.last);
         if (page.history.uses > 1) {
@@ -160,9 +242,9 @@ class Leavers {
  private:
   // Of moving the page out now and in again some time, for each byte that is of use.
   static double cost_per_byte(const PageView& page, uint64_t wanted) {
-    const uint64_t moved = page.host_copy ? page.bytes : 2 * page.bytes;
-    const uint64_t useful = std::max<uint64_t>(std::min(page.bytes, wanted), 1);
-    return static_cast<double>(moved + kRemapCost) / static_cast<double>(useful);
+    const double useful = static_cast<double>(std::max<uint64_t>(std::min(page.bytes, wanted), 1));
+    return double{move_cost(page)} * (page.host_copy ? 1 : kWithoutCopy) *
+           static_cast<double>(page.bytes) / useful;
   }
 
   void refill() {
@@ -211,6 +293,9 @@ void add_companions(std::span<const PageView> pages, const Population& populatio
   for (uint32_t i = 0; i < pages.size(); ++i) {
     if (!may_come(pages[i]) || pages[i].bytes > room) continue;
     if (!in_rhythm(pages[i].history, now, population)) continue;
+    // What is as well read in place has no need to come.
+    const float in_place = pages[i].history.use_cost;
+    if (in_place > 0 && in_place < kWorthMoving * move_cost(pages[i])) continue;
     const Tick next = next_use(pages[i].history, now, population);
     if (next != kFar) arrivals.push_back({next, i});
   }
@@ -265,7 +350,7 @@ std::vector<uint32_t> victims(std::span<const PageView> pages, uint64_t want_byt
                               const Context& context) {
   std::vector<uint32_t> ids;
   const Population population = population_of(pages);
-  Leavers leavers(pages, population, now, context);
+  Leavers leavers(pages, population, want_bytes, now, context);
   take_bytes(leavers, pages, want_bytes, ids);
   return ids;
 }
@@ -275,7 +360,7 @@ std::vector<uint32_t> companions(std::span<const PageView> pages, uint64_t room_
   std::vector<uint32_t> ids, leaving;
   if (context.kind != Kind::automatic) return ids;
   const Population population = population_of(pages);
-  Leavers leavers(pages, population, now, context);
+  Leavers leavers(pages, population, leaving_bytes, now, context);
   const uint64_t found = take_bytes(leavers, pages, leaving_bytes, leaving);
   if (found < leaving_bytes) return ids;
   add_companions(pages, population, room_bytes, found - leaving_bytes + context.free_bytes, now,
@@ -286,7 +371,7 @@ std::vector<uint32_t> companions(std::span<const PageView> pages, uint64_t room_
 std::vector<uint32_t> copies_to_drop(std::span<const PageView> pages, uint64_t want_bytes, Tick now,
                                      const Context& context) {
   std::vector<uint32_t> ids;
-  std::vector<Candidate> order = Leavers(pages, population_of(pages), now, context).all();
+  std::vector<Candidate> order = Leavers(pages, population_of(pages), 0, now, context).all();
   uint64_t found = 0;
   for (auto last = order.rbegin(); found < want_bytes && last != order.rend(); ++last) {
     const PageView& page = pages[last->index];
@@ -313,7 +398,7 @@ Plan plan(std::span<const PageView> pages, uint64_t batch_bytes, Tick now, const
     result.promote.push_back(page.id);
   }
   if (needed == 0) return result;
-  Leavers leavers(pages, population, now, context);
+  Leavers leavers(pages, population, 0, now, context);
   uint64_t spare = context.free_bytes;
   if (needed > spare) {
     const uint64_t want = needed - spare;
@@ -335,24 +420,35 @@ Plan exchanges(std::span<const PageView> pages, uint64_t batch_bytes, Tick now,
                const Context& context) {
   Plan result;
   if (context.kind != Kind::automatic) return result;
+  const Population population = population_of(pages);
+  // By the time in which the page costs as much as one use of a page that is moved.
   struct Paced {
     float interval;
     uint32_t index;
   };
+  const auto interval_of = [&](const PageView& page) {
+    const float touches = touch_interval(page.history, now, population);
+    if (page.history.use_cost <= 0) return touches;
+    const float cost = std::min(page.history.use_cost / kLink_ns_per_byte, kMostCost);
+    return touches * page.history.touches_per_use / std::max(cost, kLeastCost);
+  };
+  const auto moved_lately = [](const History& h) {
+    return h.uses_at_move != 0 && h.uses - h.uses_at_move < kUsesToStay;
+  };
   std::vector<Paced> in, out;
   for (uint32_t i = 0; i < pages.size(); ++i) {
     const PageView& page = pages[i];
-    if (!page.movable || page.bytes == 0) continue;
+    if (!page.movable || page.bytes == 0 || moved_lately(page.history)) continue;
     if (may_come(page)) {
       const auto intervals = static_cast<float>(page.history.uses) - 1;
       if (page.history.uses < kUsesToBeSeen ||
           intervals * page.history.mean_interval < kPaceTicks) {
         continue;
       }
-      const float interval = touch_interval(page.history, now);
+      const float interval = interval_of(page);
       if (std::isfinite(interval)) in.push_back({interval, i});
     } else if (page.resident && !page.needed && page.bytes > kGranule) {
-      out.push_back({touch_interval(page.history, now), i});
+      out.push_back({interval_of(page), i});
     }
   }
   const auto slower = [](const Paced& a, const Paced& b) {
@@ -362,7 +458,6 @@ Plan exchanges(std::span<const PageView> pages, uint64_t batch_bytes, Tick now,
   std::make_heap(in.begin(), in.end(), slower);    // the most often touched in front
   std::make_heap(out.begin(), out.end(), faster);  // the least often touched in front
   // By how much estimates must differ for what they estimate to differ by that much.
-  const Population population = population_of(pages);
   const float clearly = population.rhythmic
                             ? kClearlyMore
                             : std::pow(kClearlyMore, 1 / std::max(population.reliability, 0.01f));

@@ -3,14 +3,15 @@
 //
 // The rule is MIN's (Belady): what is needed next stays, what is needed last goes, with predicted
 // instead of known uses. On a cyclic pass that is the page just used, where LRU would miss on every
-// page. Among pages about as far away the cheapest goes first: one whose copy on the host is still
-// right costs nothing to evict, one large page costs one remap where many small ones cost many.
+// page. Where most pages keep a rhythm only some of them move, those that cost least when they are
+// away: large ones, of which one remap moves much, and those that are read in place as well; and
+// always the same ones, which have frames on the host already. What costs more stays.
 //
 // Two ways to use a spilled page need two decisions. Work that rereads its data has its pages
 // promoted first, whatever their rank: `plan` adds those that are next in line and says what
-// leaves. Work that streams reads them in place, and there a page earns a frame only by being
-// touched more often than one that has it: `exchanges`. On a plain cycle that moves nothing, which
-// is as good as any policy can do.
+// leaves. Work that streams reads them in place, and there a page earns a frame only by costing
+// clearly more in the same time than one that has it: `exchanges`. On a plain cycle that moves
+// nothing, which is as good as any policy can do.
 //
 // Thread rules: no state, no allocation besides the results; may throw std::bad_alloc.
 #pragma once
@@ -51,10 +52,6 @@ struct PageView {
 struct Context {
   Kind kind = Kind::automatic;
   uint64_t free_bytes = 0;  // of device frames to be had without evicting anything
-  // Host frames are used up: a page that leaves without a copy costs another one its copy, and both
-  // a copy out. Where uses have a rhythm, those that have one leave much earlier then, and a small
-  // set of pages does all the moving.
-  bool host_tight = false;
 };
 
 // The pages to demote so that `want_bytes` of device frames become free, best first. Ids of

@@ -11,7 +11,7 @@ namespace {
 // What promoting a page costs, all included: the copy at link speed with the remapping hidden
 // behind it reached 45 to 47 GB/s. Work that is slower in place by a quarter is better off with its
 // pages on the device.
-constexpr double kPromote_ns_per_byte = 1 / 46.0;
+constexpr float kPromote_ns_per_byte = 1 / 46.0f;
 constexpr double kWorthIt = 1.25;
 // Stopping and starting the device around a batch.
 constexpr double kBatchFixed_ns = 100'000;
@@ -43,6 +43,10 @@ constexpr uint64_t kRebalanceSeldom = 512;
 // The youngest spans, together this share of the budget, are not demoted for a new one.
 constexpr uint64_t kYoungShare = 8;
 constexpr size_t kMostProfiles = 1u << 16;
+
+uint64_t ready_bytes(const DevicePool& pool) {
+  return std::min(kReadyBytes, pool.device_budget_bytes() / kReadyShare);
+}
 
 }  // namespace
 
@@ -107,9 +111,20 @@ uint64_t Residency::make_room(DevicePool& pool, CUcontext context, uint64_t byte
   return freed;
 }
 
+// What reading in place costs this function, in ns for each byte. Copies go at the speed of the
+// link, and so, for all we know, does what was not measured yet.
+float Residency::cost_of(uint64_t function) const {
+  if (function == 0) return kPromote_ns_per_byte;
+  std::lock_guard lock(mutex_);
+  const auto found = profiles_.find(function);
+  const bool known = found != profiles_.end() && found->second.ns_per_byte > 0;
+  return known ? static_cast<float>(found->second.ns_per_byte) : kPromote_ns_per_byte;
+}
+
 Advice Residency::before(DevicePool& pool, const Submission& submission) noexcept {
   Advice advice;
-  const Touched touched = pool.touch(submission.words, submission.count);
+  const Touched touched =
+      pool.touch(submission.words, submission.count, cost_of(submission.function));
   if (touched.tick % kMarkEvery == 0 && touched.tick != 0) fence_.mark();
   if (touched.spilled_bytes == 0) return advice;
   advice.spilled_bytes = touched.spilled_bytes;
@@ -159,7 +174,7 @@ bool Residency::promote(DevicePool& pool, const Submission& submission, policy::
   std::vector<PageId> ids;
   auto views = pool.movable_pages(tick, &ids);
   const uint64_t spare = pool.spare_device_bytes(true);
-  const uint64_t ready = std::min(kReadyBytes, pool.device_budget_bytes() / kReadyShare);
+  const uint64_t ready = ready_bytes(pool);
   const policy::Context context{config_.kind, spare > ready ? spare - ready : 0};
   policy::Plan plan = policy::plan(views, config_.batch_bytes, tick, context);
   if (spare < ready && !plan.promote.empty()) {
@@ -189,11 +204,17 @@ bool Residency::rebalance(DevicePool& pool, CUcontext context) noexcept {
   try {
     std::vector<PageId> ids;
     const auto views = pool.movable_pages(0, &ids);
-    const policy::Context policy_context{config_.kind, pool.spare_device_bytes(true)};
+    const uint64_t spare = pool.spare_device_bytes(true);
+    const uint64_t ready = ready_bytes(pool);
+    const policy::Context policy_context{config_.kind, spare > ready ? spare - ready : 0};
     const policy::Plan plan =
         policy::exchanges(views, config_.batch_bytes, pool.touch_tick(), policy_context);
     Outcome outcome;
-    return run(pool, context, ids, plan, &outcome) && outcome.up_bytes > 0;
+    if (!run(pool, context, ids, plan, &outcome)) return false;
+    for (const auto* list : {&plan.promote, &plan.demote}) {
+      for (const uint32_t id : *list) pool.note_exchanged(ids[id]);
+    }
+    return outcome.up_bytes > 0;
   } catch (...) {
     return false;
   }

@@ -83,6 +83,7 @@ class Residency {
     uint32_t measured_at = 0;
   };
 
+  float cost_of(uint64_t function) const;
   bool promote(DevicePool& pool, const Submission& submission, policy::Tick tick);
   bool run(DevicePool& pool, CUcontext context, const std::vector<PageId>& ids,
            const policy::Plan& plan, Outcome* outcome);

@@ -151,7 +151,6 @@ Traffic replay_promoting(const Trace& trace, policy::Kind kind, uint64_t batch_b
           policy::Context context;
           context.kind = kind;
           context.free_bytes = device.free_bytes();
-          context.host_tight = device.host_tight(pages[missing[0]].bytes);
           apply(device, policy::plan(pages, batch_bytes, now, context), now);
           mark(s, false);
         }
