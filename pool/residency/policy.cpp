@@ -17,9 +17,6 @@ constexpr float kRemap_ns = 760'000;
 // Evicting a page without a copy on the host: its bytes go there too, and into a frame that may
 // have to be made, which takes ten times as long.
 constexpr float kWithoutCopy = 3;
-constexpr float
-    kLeastCost = 0.06f,
-    kMostCost = 16;  // of a use, in those of a page of 64 MiB  // of a page of 64 MiB that is moved
 constexpr Tick kFreshTicks = 16;  // a page touched once may be in mid-burst
 constexpr float kForgotten = 16;  // times the longest interval: not delayed but given up
 constexpr Tick kWindows = 20;     // next uses nearer than 1/20 of the furthest count as equal
@@ -421,16 +418,9 @@ Plan exchanges(std::span<const PageView> pages, uint64_t batch_bytes, Tick now,
   Plan result;
   if (context.kind != Kind::automatic) return result;
   const Population population = population_of(pages);
-  // By the time in which the page costs as much as one use of a page that is moved.
   struct Paced {
     float interval;
     uint32_t index;
-  };
-  const auto interval_of = [&](const PageView& page) {
-    const float touches = touch_interval(page.history, now, population);
-    if (page.history.use_cost <= 0) return touches;
-    const float cost = std::min(page.history.use_cost / kLink_ns_per_byte, kMostCost);
-    return touches * page.history.touches_per_use / std::max(cost, kLeastCost);
   };
   const auto moved_lately = [](const History& h) {
     return h.uses_at_move != 0 && h.uses - h.uses_at_move < kUsesToStay;
@@ -445,10 +435,10 @@ Plan exchanges(std::span<const PageView> pages, uint64_t batch_bytes, Tick now,
           intervals * page.history.mean_interval < kPaceTicks) {
         continue;
       }
-      const float interval = interval_of(page);
+      const float interval = touch_interval(page.history, now, population);
       if (std::isfinite(interval)) in.push_back({interval, i});
     } else if (page.resident && !page.needed && page.bytes > kGranule) {
-      out.push_back({interval_of(page), i});
+      out.push_back({touch_interval(page.history, now, population), i});
     }
   }
   const auto slower = [](const Paced& a, const Paced& b) {

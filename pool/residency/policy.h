@@ -9,8 +9,8 @@
 //
 // Two ways to use a spilled page need two decisions. Work that rereads its data has its pages
 // promoted first, whatever their rank: `plan` adds those that are next in line and says what
-// leaves. Work that streams reads them in place, and there a page earns a frame only by costing
-// clearly more in the same time than one that has it: `exchanges`. On a plain cycle that moves
+// leaves. Work that streams reads them in place, and there a page earns a frame only by being
+// touched clearly more often than one that has it: `exchanges`. On a plain cycle that moves
 // nothing, which is as good as any policy can do.
 //
 // Thread rules: no state, no allocation besides the results; may throw std::bad_alloc.

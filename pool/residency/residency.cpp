@@ -192,11 +192,17 @@ void Residency::observe(uint64_t function, uint64_t spilled_bytes, uint64_t elap
   const auto found = profiles_.find(function);
   if (found == profiles_.end()) return;
   if (spilled_bytes == 0) return;
-  const double rate = static_cast<double>(elapsed_ns) / static_cast<double>(spilled_bytes);
   Profile& profile = found->second;
-  // The least of what was seen, slowly forgotten: a small spilled part says little, because then
-  // the time is that of the work itself.
-  profile.ns_per_byte = profile.ns_per_byte > 0 ? std::min(rate, profile.ns_per_byte * 1.1) : rate;
+  const auto rate = static_cast<float>(elapsed_ns) / static_cast<float>(spilled_bytes);
+  profile.rates[profile.measured++ % Profile::kKept] = rate;
+  // Single rates are off both ways: too high where little was spilled and the time is that of the
+  // work itself, too low where the work touches only a part of a spilled allocation. Of two the
+  // lower one: what is left in place for once is measured again.
+  float sorted[Profile::kKept];
+  const uint32_t count = std::min(profile.measured, Profile::kKept);
+  std::copy_n(profile.rates, count, sorted);
+  std::sort(sorted, sorted + count);
+  profile.ns_per_byte = sorted[(count - 1) / 2];
 }
 
 bool Residency::rebalance(DevicePool& pool, CUcontext context) noexcept {

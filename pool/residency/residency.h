@@ -78,7 +78,10 @@ class Residency {
  private:
   // How fast a function gets through what it names while that is spilled.
   struct Profile {
-    double ns_per_byte = 0;  // 0: not measured yet
+    static constexpr uint32_t kKept = 5;
+    double ns_per_byte = 0;   // 0: not measured yet; the median of what is kept
+    float rates[kKept] = {};  // the last measured, in a ring
+    uint32_t measured = 0;
     uint32_t seen = 0;
     uint32_t measured_at = 0;
   };
