@@ -17,6 +17,7 @@
 #include "pool/residency/move.h"
 #include "pool/residency/policy.h"
 #include "pool/shard.h"
+#include "pool/stand_ins.h"
 
 namespace flexlom::pool {
 
@@ -104,6 +105,14 @@ class DevicePool {
   CUresult place_promoted(Move* move);  // OUT_OF_MEMORY: no device frame is free
   void finish_promote(const Move& move, bool copied, const Fingerprint* mark);
 
+  // Shows other frames in place of pages for a moment (stand_ins.h, stand_ins.cpp). False: part of
+  // the range cannot be backed so, because it is no memory of this pool, may not move (law 7), or
+  // the driver refused; what was done stays until take_back(), which must follow.
+  bool put_stand_ins(CUdeviceptr address, size_t bytes, Backing want, StandIns* in);
+  void take_back(StandIns* in);
+  // Whether the range lies partly in device frames and partly in host frames, at this moment.
+  bool is_mixed(CUdeviceptr address, size_t bytes) const;
+
   // A submission names these addresses: the allocations that hold them, or end at them, are used.
   // `cost`: ns for each byte it would have to read in place; 0: not known.
   Touched touch(const CUdeviceptr* words, size_t count, float cost = 0);
@@ -170,6 +179,9 @@ class DevicePool {
   static void fill_move(const PageId& id, const Page& page, Where to, Move* move);
   static void set_moving(const PageId& id, Page& page, bool moving);
   CUresult swap_frames(const Move& move, const Frame& from, const Frame& to);
+  bool hire(Where where, StandIns* in);
+  StandIns::Lifted* lift(const PageId& id, StandIns* in);
+  CUresult show(CUdeviceptr address, size_t bytes, const Frame& frame);
   void make_room(const Request& request, uint32_t granules);  // no lock held
   bool fits_device(uint32_t granules) const;
   uint64_t reclaim(uint64_t want_bytes, uint64_t before_tick);

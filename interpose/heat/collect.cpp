@@ -170,11 +170,12 @@ void keep_one_per_granule(std::vector<CUdeviceptr>& words) {
   words.shrink_to_fit();
 }
 
-void collect(CUgraph graph, NodeMap& nodes) {
+std::vector<CUgraphNode> collect(CUgraph graph, NodeMap& nodes) {
   std::vector<CUgraphNode> list;
   if (!list_nodes(graph, list)) {
     nodes[nullptr].complete = false;
-    return;
+    list.clear();
+    return list;
   }
   for (const CUgraphNode node : list) {
     NodeWords part;
@@ -183,6 +184,7 @@ void collect(CUgraph graph, NodeMap& nodes) {
     keep_one_per_granule(part.words);
     nodes[node] = std::move(part);
   }
+  return list;
 }
 
 void name_node(Named& named, const CUDA_KERNEL_NODE_PARAMS_v1& p) noexcept {

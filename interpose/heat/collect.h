@@ -20,8 +20,9 @@ struct NodeWords {
 using NodeMap = std::unordered_map<CUgraphNode, NodeWords>;
 
 // Adds the nodes of `graph` that name anything. May throw std::bad_alloc; what cannot be asked
-// makes its node not complete. Takes the registry's lock for conditional nodes.
-void collect(CUgraph graph, NodeMap& nodes);
+// makes its node not complete. Takes the registry's lock for conditional nodes. Returns all nodes,
+// in the driver's order.
+std::vector<CUgraphNode> collect(CUgraph graph, NodeMap& nodes);
 
 // Ascending, of every 2 MiB granule its first word, and the word at its start beside it.
 void keep_one_per_granule(std::vector<CUdeviceptr>& words);

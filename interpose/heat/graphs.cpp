@@ -14,6 +14,7 @@ struct ExecState {
   // By node of the graph it was made of; nodes that name nothing are left out. Child graphs and
   // bodies count as part of the node that holds them.
   NodeMap nodes;
+  std::vector<CUgraphNode> order;           // all nodes of that graph
   std::shared_ptr<const GraphWords> words;  // null: to be made of `nodes` at the next launch
 };
 
@@ -112,7 +113,7 @@ void exec_made(CUgraphExec exec, CUgraph graph) noexcept {
     try {
       auto state = std::make_shared<ExecState>();
       // No pool has handed out an address yet, so the graph can hold none.
-      if (!hull().empty) collect(graph, state->nodes);
+      if (!hull().empty) state->order = collect(graph, state->nodes);
       const bool whole = std::all_of(state->nodes.begin(), state->nodes.end(),
                                      [](const auto& entry) { return entry.second.complete; });
       exec_count.fetch_add(1, std::memory_order_relaxed);
@@ -126,24 +127,41 @@ void exec_made(CUgraphExec exec, CUgraph graph) noexcept {
   if (!done) drop(exec);
 }
 
+namespace {
+// The nodes of an update's graph by the names that an executable graph keeps for life: those of the
+// graph it was instantiated from (CUDA Driver API 6.25, cuGraphExecUpdate). The driver pairs graphs
+// that were made alike in the order in which they were made. Where that cannot be, what they name
+// is nobody's, and stays when a node is changed.
+NodeMap renamed(NodeMap nodes, const std::vector<CUgraphNode>& from,
+                const std::vector<CUgraphNode>& to) {
+  NodeMap result;
+  for (size_t i = 0; i < from.size(); ++i) {
+    const auto found = nodes.find(from[i]);
+    if (found == nodes.end()) continue;
+    result[from.size() == to.size() ? to[i] : nullptr].take(std::move(found->second));
+    nodes.erase(found);
+  }
+  for (auto& [node, part] : nodes) result[nullptr].take(std::move(part));
+  return result;
+}
+}  // namespace
+
 void exec_updated(CUgraphExec exec, CUgraph graph, bool whole) noexcept {
   bool done = false;
   try {
     NodeMap nodes;
-    if (!hull().empty) collect(graph, nodes);
+    std::vector<CUgraphNode> order;
+    if (!hull().empty) order = collect(graph, nodes);
     done = locked([&](Registry& r) {
       ExecState* state = state_of(r, exec);
       if (state == nullptr) return;
-      if (whole) {
-        state->nodes = std::move(nodes);
-      } else {
-        for (auto& [node, part] : nodes) {
-          NodeWords& old = state->nodes[node];
-          old.words.insert(old.words.end(), part.words.begin(), part.words.end());
-          old.complete &= part.complete;
-        }
-      }
+      NodeMap parts = renamed(std::move(nodes), order, state->order);
       state->words = nullptr;
+      if (whole) {
+        state->nodes = std::move(parts);
+      } else {
+        for (auto& [node, part] : parts) state->nodes[node].take(std::move(part));
+      }
     });
   } catch (...) {
   }

@@ -1,9 +1,12 @@
 // Executable graphs: what a replay names is collected when the graph is made and when it changes
-// (CUDA Driver API 6.25). The driver's own answer is always what the program gets.
+// (CUDA Driver API 6.25). The program gets the driver's own answer, except a refusal for nothing
+// but where flexlom put its memory: graph_operands.h.
 #include "interpose/heat/graphs.h"
 
+#include <functional>
 #include <optional>
 
+#include "interpose/graph_operands.h"
 #include "interpose/heat/launch.h"
 #include "interpose/hooks/common.h"
 
@@ -22,7 +25,14 @@ CUresult then_note(Entry entry, Real real, Then then) {
 
 template <class Real>
 CUresult instantiate(Entry entry, CUgraphExec* exec, CUgraph graph, Real real) {
-  return then_note(entry, real, [&] { heat::exec_made(*exec, graph); });
+  return then_note(
+      entry,
+      [&] {
+        if (Runtime* rt = InsidePool::already() ? nullptr : runtime())
+          operands::prepare(*rt, graph);
+        return real();
+      },
+      [&] { heat::exec_made(*exec, graph); });
 }
 
 // Uploading with the instantiation is work for the device.
@@ -37,14 +47,48 @@ CUresult instantiate_with_params(Entry entry, CUgraphExec* exec, CUgraph graph,
   });
 }
 
-template <class Real>
-CUresult update(Entry entry, CUgraphExec exec, CUgraph graph, Real real) {
+// `ask`: the driver's call. A refusal that the program must not see is asked again. Passed on by
+// reference, so that nothing is allocated here, where nothing may be thrown.
+template <class Ask>
+CUresult update(Entry entry, CUgraphExec exec, CUgraph graph, CUgraphExecUpdateResultInfo* info,
+                Ask ask) {
   Runtime* rt = enter(entry);
-  const CUresult r = real();
+  CUresult r = ask(info);
   if (rt == nullptr) return r;
+  if (r == CUDA_ERROR_GRAPH_EXEC_UPDATE_FAILURE) {
+    // Who does not want to know why gets the same help.
+    const CUgraphExecUpdateResultInfo unknown{CU_GRAPH_EXEC_UPDATE_ERROR_PARAMETERS_CHANGED,
+                                              nullptr, nullptr};
+    r = operands::update_again(*rt, graph, info != nullptr ? *info : unknown, std::ref(ask));
+    if (r == CUDA_SUCCESS && info != nullptr) *info = {};
+  }
   if (r == CUDA_SUCCESS || r == CUDA_ERROR_GRAPH_EXEC_UPDATE_FAILURE)
     heat::exec_updated(exec, graph, r == CUDA_SUCCESS);
   return r;
+}
+
+// The graph in a node is another one. With which code a driver refuses copies in it is not known.
+template <class Real>
+CUresult set_child(CUgraph child, Real real) {
+  const CUresult r = real();
+  if (r != CUDA_ERROR_INVALID_VALUE && r != CUDA_ERROR_GRAPH_EXEC_UPDATE_FAILURE) return r;
+  Runtime* rt = child != nullptr && !InsidePool::already() ? runtime() : nullptr;
+  if (rt == nullptr) return r;
+  const CUgraphExecUpdateResultInfo unknown{CU_GRAPH_EXEC_UPDATE_ERROR_PARAMETERS_CHANGED, nullptr,
+                                            nullptr};
+  const CUresult again = operands::update_again(
+      *rt, child, unknown, [&](CUgraphExecUpdateResultInfo*) { return real(); });
+  return again == CUDA_SUCCESS ? again : r;
+}
+
+// A copy of an executable graph gets other parameters.
+template <class Real>
+CUresult set_copy(const CUDA_MEMCPY3D* copy, Real real) {
+  const CUresult r = real();
+  Runtime* rt = r == CUDA_ERROR_INVALID_VALUE && copy != nullptr && !InsidePool::already()
+                    ? runtime()
+                    : nullptr;
+  return rt != nullptr ? operands::set_again(*rt, *copy, std::ref(real)) : r;
 }
 
 // `name(named)`: what the node names from now on.
@@ -98,13 +142,25 @@ CUresult cuGraphInstantiateWithParams_ptsz(CUgraphExec* exec, CUgraph graph,
 
 CUresult cuGraphExecUpdate(CUgraphExec exec, CUgraph graph, CUgraphNode* error_node,
                            CUgraphExecUpdateResult* result) {
-  return update(Entry::cuGraphExecUpdate, exec, graph,
-                [&] { return FORWARD(cuGraphExecUpdate, exec, graph, error_node, result); });
+  CUgraphExecUpdateResultInfo info{CU_GRAPH_EXEC_UPDATE_ERROR_PARAMETERS_CHANGED, nullptr, nullptr};
+  if (error_node != nullptr) info.errorNode = *error_node;
+  if (result != nullptr) info.result = *result;
+  const auto ask = [&](CUgraphExecUpdateResultInfo* out) {
+    return FORWARD(cuGraphExecUpdate, exec, graph,
+                   error_node != nullptr ? &out->errorNode : nullptr,
+                   result != nullptr ? &out->result : nullptr);
+  };
+  const CUresult r = update(Entry::cuGraphExecUpdate, exec, graph, &info, ask);
+  if (error_node != nullptr) *error_node = info.errorNode;
+  if (result != nullptr) *result = info.result;
+  return r;
 }
 CUresult cuGraphExecUpdate_v2(CUgraphExec exec, CUgraph graph,
                               CUgraphExecUpdateResultInfo* result) {
-  return update(Entry::cuGraphExecUpdate_v2, exec, graph,
-                [&] { return FORWARD(cuGraphExecUpdate_v2, exec, graph, result); });
+  return update(Entry::cuGraphExecUpdate_v2, exec, graph, result,
+                [&](CUgraphExecUpdateResultInfo* out) {
+                  return FORWARD(cuGraphExecUpdate_v2, exec, graph, out);
+                });
 }
 
 CUresult cuGraphExecDestroy(CUgraphExec exec) {
@@ -135,7 +191,11 @@ CUresult cuGraphExecMemcpyNodeSetParams(CUgraphExec exec, CUgraphNode node,
                                         const CUDA_MEMCPY3D* copy, CUcontext context) {
   return set(
       Entry::cuGraphExecMemcpyNodeSetParams, exec, node,
-      [&] { return FORWARD(cuGraphExecMemcpyNodeSetParams, exec, node, copy, context); },
+      [&] {
+        return set_copy(copy, [&] {
+          return FORWARD(cuGraphExecMemcpyNodeSetParams, exec, node, copy, context);
+        });
+      },
       [&](heat::Named& named) { heat::name_copy(named, *copy); });
 }
 CUresult cuGraphExecMemsetNodeSetParams(CUgraphExec exec, CUgraphNode node,
@@ -155,13 +215,22 @@ CUresult cuGraphExecBatchMemOpNodeSetParams(CUgraphExec exec, CUgraphNode node,
 CUresult cuGraphExecChildGraphNodeSetParams(CUgraphExec exec, CUgraphNode node, CUgraph child) {
   return then_note(
       Entry::cuGraphExecChildGraphNodeSetParams,
-      [&] { return FORWARD(cuGraphExecChildGraphNodeSetParams, exec, node, child); },
+      [&] {
+        return set_child(
+            child, [&] { return FORWARD(cuGraphExecChildGraphNodeSetParams, exec, node, child); });
+      },
       [&] { heat::exec_child_set(exec, node, child); });
 }
 CUresult cuGraphExecNodeSetParams(CUgraphExec exec, CUgraphNode node, CUgraphNodeParams* params) {
   return then_note(
       Entry::cuGraphExecNodeSetParams,
-      [&] { return FORWARD(cuGraphExecNodeSetParams, exec, node, params); },
+      [&] {
+        const auto real = [&] { return FORWARD(cuGraphExecNodeSetParams, exec, node, params); };
+        const bool child = params != nullptr && params->type == CU_GRAPH_NODE_TYPE_GRAPH;
+        const bool copy = params != nullptr && params->type == CU_GRAPH_NODE_TYPE_MEMCPY;
+        return child ? set_child(params->graph.graph, real)
+                     : set_copy(copy ? &params->memcpy.copyParams : nullptr, real);
+      },
       [&] {
         if (params->type == CU_GRAPH_NODE_TYPE_GRAPH) {
           heat::exec_child_set(exec, node, params->graph.graph);

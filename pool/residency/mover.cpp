@@ -130,6 +130,24 @@ Outcome Mover::run(const Batch& batch) {
   return job.outcome;
 }
 
+bool Mover::while_quiet(DevicePool& pool, const std::function<void()>& fn) {
+  std::lock_guard lock(mutex_);
+  const Batch batch{&pool, nullptr, {}, {}};
+  Streams none;
+  Job job{batch, none, {}, {}, 0, {}};
+  if (fence_.capture_open() || !driver_.has_context_events()) {
+    give_up(job, fence_.capture_open() ? GaveUp::capture : GaveUp::context);
+    return false;
+  }
+  if (!quiet(job)) return false;
+  struct Open {
+    Gate& gate;
+    ~Open() { gate.open(); }
+  } opener{gate_};
+  fn();
+  return true;
+}
+
 void Mover::begin(Job& job) {
   const Timer timer(times_.begin_ns);
   for (const PageId& page : job.batch.down) {

@@ -13,6 +13,7 @@
 // Thread safe; one batch at a time. Hold no lock of the pool across run().
 #pragma once
 
+#include <functional>
 #include <map>
 #include <mutex>
 #include <vector>
@@ -64,6 +65,11 @@ class Mover {
       : driver_(driver), fence_(fence), gate_(gate), observer_(observer) {}
 
   Outcome run(const Batch& batch);
+  // Runs `fn` in the same quiet, without moving anything, and waits for it with the same bounds;
+  // not put off by failures before. `fn` is to be short (tens of ms, at most a second) and must
+  // submit nothing. False: there was no quiet to be had, and it was not run. The caller is outside
+  // the gate.
+  bool while_quiet(DevicePool& pool, const std::function<void()>& fn);
   // False while a recent failure to find the device quiet makes another try a waste.
   bool worth_trying() const noexcept;
   // Held while a context is destroyed, so that no batch uses it meanwhile.

@@ -5,12 +5,13 @@ GPU_LIBS := -static-libstdc++ -static-libgcc -ldl
 $(eval $(call program,gpu/hold_memory,tests/gpu/hold_memory.cpp,$(GPU_LIBS)))
 $(eval $(call program,gpu/oversubscribe,tests/gpu/oversubscribe.cpp $(TESTING_KERNELS),$(GPU_LIBS)))
 $(eval $(call program,gpu/link,tests/gpu/link.cpp $(TESTING_KERNELS),$(GPU_LIBS)))
+$(eval $(call program,gpu/graph_operands,tests/gpu/graph_operands.cpp $(TESTING_KERNELS),$(GPU_LIBS)))
 $(eval $(call program,gpu/fingerprint_check,tests/gpu/fingerprint_check.cpp $(FINGERPRINT_KERNEL) \
   $(READING_KERNEL) $(TESTING_KERNELS),$(GPU_LIBS)))
 $(eval $(call program,gpu/moving,tests/gpu/moving.cpp $(sort $(wildcard tests/gpu/moving/*.cpp)) \
   $(TESTING_KERNELS),$(GPU_LIBS)))
 GPU_PROGRAMS := $(BUILD)/gpu/hold_memory $(BUILD)/gpu/oversubscribe $(BUILD)/gpu/link
-GPU_PROGRAMS += $(BUILD)/gpu/fingerprint_check $(BUILD)/gpu/moving
+GPU_PROGRAMS += $(BUILD)/gpu/fingerprint_check $(BUILD)/gpu/moving $(BUILD)/gpu/graph_operands
 
 # cuBLAS is a large package and only these programs want it.
 CUBLAS := $(wildcard $(CUDA_HOME)/include/cublas_v2.h $(CUDA_HOME)/lib64/libcublas.so)

@@ -51,7 +51,12 @@ std::atomic<void*>& original(testing::Entry e) {
 
 namespace testing {
 
-void note_pool() { flexlom::heat::note_range(kPool, kPoolBytes); }
+// What other tests noted is forgotten: a driver may have put their memory anywhere.
+void note_pool() {
+  flexlom::heat::detail::range_high = 0;
+  flexlom::heat::detail::range_low = ~CUdeviceptr{0};
+  flexlom::heat::note_range(kPool, kPoolBytes);
+}
 
 Words words_of(const Named& named) {
   Words found;

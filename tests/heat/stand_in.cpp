@@ -2,6 +2,7 @@
 #include <dlfcn.h>
 
 #include "interpose/doors/gate.h"
+#include "interpose/graph_operands.h"
 #include "interpose/runtime.h"
 #include "tests/heat/testing.h"
 
@@ -29,6 +30,18 @@ Runtime* arm() noexcept { return armed ? reinterpret_cast<Runtime*>(nothing) : n
 }  // namespace detail
 
 }  // namespace flexlom
+
+// Nothing moves here, so a refusal stands.
+namespace flexlom::operands {
+void prepare(Runtime&, CUgraph) noexcept {}
+CUresult update_again(Runtime&, CUgraph, const CUgraphExecUpdateResultInfo&,
+                      const Update&) noexcept {
+  return CUDA_ERROR_GRAPH_EXEC_UPDATE_FAILURE;
+}
+CUresult set_again(Runtime&, const CUDA_MEMCPY3D&, const std::function<CUresult()>&) noexcept {
+  return CUDA_ERROR_INVALID_VALUE;
+}
+}  // namespace flexlom::operands
 
 namespace testing {
 void arm(bool armed) { flexlom::armed = armed; }

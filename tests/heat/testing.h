@@ -27,7 +27,7 @@ using Words = std::vector<CUdeviceptr>;
 inline constexpr CUdeviceptr kPool = 0x5000'0000'0000;
 inline constexpr size_t kPoolBytes = size_t{1} << 40;
 inline constexpr size_t kMiB = size_t{1} << 20;
-void note_pool();
+void note_pool();  // it alone
 
 // The addresses in the order they were found.
 Words words_of(const Named& named);

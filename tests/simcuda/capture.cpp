@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "tests/simcuda/copy.hpp"
 #include "tests/simcuda/graph.hpp"
 #include "tests/simcuda/thread_state.hpp"
 
@@ -87,6 +88,7 @@ bool record_in_capture(Stream& stream, const Task& task) {
   }
   check_valid(*stream.capture);
   Node* node = stream.capture->graph->add(task, stream.capture_front);
+  note_places(node->task);
   stream.capture_front = {node};
   return true;
 }

@@ -7,6 +7,7 @@
 #include "tests/simcuda/memory.hpp"
 #include "tests/simcuda/raw_memory.hpp"
 #include "tests/simcuda/stream.hpp"
+#include "tests/simcuda/vmm.hpp"
 
 namespace flexlom::sim {
 namespace {
@@ -181,6 +182,34 @@ CUresult batch(Call& c, CUdeviceptr* to, CUdeviceptr* from, size_t* bytes, size_
 }
 
 }  // namespace
+
+namespace {
+unsigned char places_of(CUdeviceptr address, size_t bytes) {
+  constexpr unsigned char kDevice = 1, kHost = 2;
+  unsigned char places = 0;
+  std::lock_guard guard(state().memory_lock);
+  const CUdeviceptr end = address + bytes;
+  while (address < end) {
+    if (const Mapping* mapping = mapping_at(address)) {
+      places |= mapping->handle->on_device() ? kDevice : kHost;
+      address = mapping->address + mapping->bytes;
+    } else {
+      const Allocation* allocation = allocation_at(address);
+      if (allocation && allocation->kind == Kind::device) places |= kDevice;
+      break;
+    }
+  }
+  return places;
+}
+}  // namespace
+
+void note_places(Task& task) {
+  auto* copy = std::get_if<CopyTask>(&task);
+  if (!copy) return;
+  const CUDA_MEMCPY3D& w = copy->what;
+  copy->source = places_of(w.srcDevice, span(w.srcPitch, w.srcHeight, w));
+  copy->target = places_of(w.dstDevice, span(w.dstPitch, w.dstHeight, w));
+}
 
 CUDA_MEMCPY3D checked_copy(const CUDA_MEMCPY3D& what) {
   CUDA_MEMCPY3D w = what;

@@ -1,8 +1,10 @@
 // Executable graphs: a private copy of a graph, launched as one piece of work.
 #include <algorithm>
 #include <map>
+#include <tuple>
 
 #include "tests/simcuda/capture.hpp"
+#include "tests/simcuda/copy.hpp"
 #include "tests/simcuda/event.hpp"
 #include "tests/simcuda/graph_node.hpp"
 #include "tests/simcuda/pool.hpp"
@@ -35,11 +37,22 @@ Node& exec_node(Exec& exec, CUgraphNode original) {
   fail(CUDA_ERROR_INVALID_VALUE);
 }
 
+bool is_mapped(const MemsetTask& task) {
+  try {
+    check_memset(task.what);
+    return true;
+  } catch (const Failure&) {
+    return false;
+  }
+}
+
 CUresult instantiate(CUgraphExec* out, CUgraph handle, uint64_t flags) {
   require(out);
   std::lock_guard guard(state().submit_lock);
   std::shared_ptr<Graph> graph = graph_of(handle);
   require(graph->nodes.empty() || !graph->ordered().empty());
+  for (const auto& node : graph->nodes)
+    if (const auto* set = std::get_if<MemsetTask>(&node->task)) require(is_mapped(*set));
   auto exec = std::make_shared<Exec>();
   exec->graph = graph->copy();
   exec->flags = flags;
@@ -99,10 +112,76 @@ CUresult exec_get_flags(Call&, CUgraphExec handle, cuuint64_t* out) {
   return CUDA_SUCCESS;
 }
 
+bool same(const CUDA_MEMCPY3D& a, const CUDA_MEMCPY3D& b) {
+  const auto all = [](const CUDA_MEMCPY3D& w) {
+    return std::tuple(w.srcDevice, w.dstDevice, w.WidthInBytes, w.Height, w.Depth, w.srcPitch,
+                      w.dstPitch, w.srcHeight, w.dstHeight);
+  };
+  return all(a) == all(b);
+}
+// Whether an executable graph takes the new parameters of a copy, as an H200 decides it: what is
+// the same is taken; else the operands must be in the kind of memory that they were in when the
+// node was made, and several layers are never taken.
+bool takes(const CopyTask& have, const CopyTask& want) {
+  const CUDA_MEMCPY3D &a = have.what, &b = want.what;
+  if (a.srcMemoryType != b.srcMemoryType || a.dstMemoryType != b.dstMemoryType) return false;
+  if (same(a, b)) return true;
+  return a.Depth == 1 && b.Depth == 1 && have.source == want.source && have.target == want.target;
+}
+
+// `node`: of the graph that was to be taken over, where it does not fit.
+struct Verdict {
+  CUgraphExecUpdateResult result = CU_GRAPH_EXEC_UPDATE_SUCCESS;
+  const Node* node = nullptr;
+};
+
+CUgraphExecUpdateResult compare_parameters(const Task& have, const Task& want) {
+  if (have.index() != want.index()) return CU_GRAPH_EXEC_UPDATE_ERROR_NODE_TYPE_CHANGED;
+  if (const auto* copy = std::get_if<CopyTask>(&want);
+      copy && !takes(std::get<CopyTask>(have), *copy))
+    return CU_GRAPH_EXEC_UPDATE_ERROR_PARAMETERS_CHANGED;
+  if (const auto* set = std::get_if<MemsetTask>(&want);
+      set && set->what.dst != std::get<MemsetTask>(have).what.dst && !is_mapped(*set))
+    return CU_GRAPH_EXEC_UPDATE_ERROR;
+  return CU_GRAPH_EXEC_UPDATE_SUCCESS;
+}
+
+// Same number of nodes, pairwise the same kinds and the same edges, here and in child graphs.
+Verdict compare(const Graph& have, const Graph& want) {
+  if (have.nodes.size() != want.nodes.size())
+    return {CU_GRAPH_EXEC_UPDATE_ERROR_TOPOLOGY_CHANGED, nullptr};
+  const auto index = [](const Graph& graph, const Node* node) {
+    const auto found = std::find_if(graph.nodes.begin(), graph.nodes.end(),
+                                    [&](const auto& other) { return other.get() == node; });
+    return found - graph.nodes.begin();
+  };
+  for (size_t i = 0; i < have.nodes.size(); ++i) {
+    const Node& a = *have.nodes[i];
+    const Node& b = *want.nodes[i];
+    const CUgraphExecUpdateResult result = compare_parameters(a.task, b.task);
+    if (result != CU_GRAPH_EXEC_UPDATE_SUCCESS) return {result, &b};
+    bool alike = a.after.size() == b.after.size();
+    for (size_t e = 0; alike && e < a.after.size(); ++e)
+      alike = index(have, a.after[e]) == index(want, b.after[e]);
+    if (!alike) return {CU_GRAPH_EXEC_UPDATE_ERROR_TOPOLOGY_CHANGED, &b};
+    if (const auto* child = std::get_if<ChildGraphTask>(&a.task)) {
+      const Verdict inner = compare(*child->graph, *std::get<ChildGraphTask>(b.task).graph);
+      if (inner.result != CU_GRAPH_EXEC_UPDATE_SUCCESS) return inner;
+    }
+  }
+  return {};
+}
+
 CUresult change(CUgraphExec handle, CUgraphNode original, Task task) {
+  note_places(task);
   std::lock_guard guard(state().submit_lock);
   Node& node = exec_node(exec_of(handle), original);
   require(node.task.index() == task.index());
+  if (const auto* copy = std::get_if<CopyTask>(&task))
+    require(takes(std::get<CopyTask>(node.task), *copy));
+  if (const auto* child = std::get_if<ChildGraphTask>(&task))  // the code is a guess
+    require(compare(*std::get<ChildGraphTask>(node.task).graph, *child->graph).result ==
+            CU_GRAPH_EXEC_UPDATE_SUCCESS);
   node.task = std::move(task);
   return CUDA_SUCCESS;
 }
@@ -125,6 +204,7 @@ CUresult set_event(Call&, CUgraphExec exec, CUgraphNode node, CUevent event) {
 }
 CUresult exec_node_params(Call&, CUgraphExec exec, CUgraphNode node, CUgraphNodeParams* p) {
   require(p && p->type != CU_GRAPH_NODE_TYPE_MEM_ALLOC);
+  require(p->type != CU_GRAPH_NODE_TYPE_MEMCPY || p->memcpy.copyCtx);
   return change(exec, node, task_from(*p));
 }
 
@@ -144,52 +224,43 @@ CUresult get_enabled(Call&, CUgraphExec handle, CUgraphNode original, unsigned* 
   return CUDA_SUCCESS;
 }
 
-// Same number of nodes, pairwise the same kinds and the same edges.
-CUgraphExecUpdateResult compare(const Graph& have, const Graph& want) {
-  if (have.nodes.size() != want.nodes.size()) return CU_GRAPH_EXEC_UPDATE_ERROR_TOPOLOGY_CHANGED;
-  const auto index = [](const Graph& graph, const Node* node) {
-    const auto found = std::find_if(graph.nodes.begin(), graph.nodes.end(),
-                                    [&](const auto& other) { return other.get() == node; });
-    return found - graph.nodes.begin();
-  };
-  for (size_t i = 0; i < have.nodes.size(); ++i) {
-    const Node& a = *have.nodes[i];
-    const Node& b = *want.nodes[i];
-    if (a.task.index() != b.task.index()) return CU_GRAPH_EXEC_UPDATE_ERROR_NODE_TYPE_CHANGED;
-    if (a.after.size() != b.after.size()) return CU_GRAPH_EXEC_UPDATE_ERROR_TOPOLOGY_CHANGED;
-    for (size_t e = 0; e < a.after.size(); ++e)
-      if (index(have, a.after[e]) != index(want, b.after[e]))
-        return CU_GRAPH_EXEC_UPDATE_ERROR_TOPOLOGY_CHANGED;
+// The executable graph's copy keeps what its operands were: an equal node may have been made since.
+void take_over(Task& have, const Task& want) {
+  const auto* old = std::get_if<CopyTask>(&have);
+  if (!old) {
+    have = want;
+    return;
   }
-  return CU_GRAPH_EXEC_UPDATE_SUCCESS;
+  CopyTask copy = std::get<CopyTask>(want);
+  copy.source = old->source;
+  copy.target = old->target;
+  have = std::move(copy);
 }
 
-CUgraphExecUpdateResult update(CUgraphExec exec_handle, CUgraph graph_handle) {
+Verdict update(CUgraphExec exec_handle, CUgraph graph_handle) {
   std::lock_guard guard(state().submit_lock);
   Exec& exec = exec_of(exec_handle);
   std::shared_ptr<Graph> graph = graph_of(graph_handle);
-  const CUgraphExecUpdateResult result = compare(*exec.graph, *graph);
-  if (result != CU_GRAPH_EXEC_UPDATE_SUCCESS) return result;
+  const Verdict verdict = compare(*exec.graph, *graph);
+  if (verdict.result != CU_GRAPH_EXEC_UPDATE_SUCCESS) return verdict;
   if (exec.graph.use_count() > 1) exec.graph = exec.graph->copy(true);
-  for (size_t i = 0; i < graph->nodes.size(); ++i) {
-    exec.graph->nodes[i]->task = graph->nodes[i]->task;
-    exec.graph->nodes[i]->original = graph->nodes[i].get();
-  }
-  return result;
+  // Its nodes go on being named by those of the graph it was instantiated from.
+  for (size_t i = 0; i < graph->nodes.size(); ++i)
+    take_over(exec.graph->nodes[i]->task, graph->nodes[i]->task);
+  return verdict;
 }
-CUresult exec_update(Call&, CUgraphExec exec, CUgraph graph, CUgraphNode* error_node,
+CUresult exec_update_v2(Call&, CUgraphExec exec, CUgraph graph, CUgraphExecUpdateResultInfo* out) {
+  const Verdict verdict = update(exec, graph);
+  if (out) *out = {verdict.result, verdict.node ? handle_of(verdict.node) : nullptr, nullptr};
+  return verdict.result == CU_GRAPH_EXEC_UPDATE_SUCCESS ? CUDA_SUCCESS
+                                                        : CUDA_ERROR_GRAPH_EXEC_UPDATE_FAILURE;
+}
+CUresult exec_update(Call& c, CUgraphExec exec, CUgraph graph, CUgraphNode* error_node,
                      CUgraphExecUpdateResult* out) {
-  const CUgraphExecUpdateResult result = update(exec, graph);
-  if (error_node) *error_node = nullptr;
-  if (out) *out = result;
-  return result == CU_GRAPH_EXEC_UPDATE_SUCCESS ? CUDA_SUCCESS
-                                                : CUDA_ERROR_GRAPH_EXEC_UPDATE_FAILURE;
-}
-CUresult exec_update_v2(Call& c, CUgraphExec exec, CUgraph graph,
-                        CUgraphExecUpdateResultInfo* out) {
-  CUgraphExecUpdateResult result = CU_GRAPH_EXEC_UPDATE_ERROR;
-  const CUresult code = exec_update(c, exec, graph, nullptr, &result);
-  if (out) *out = {result, nullptr, nullptr};
+  CUgraphExecUpdateResultInfo info{CU_GRAPH_EXEC_UPDATE_ERROR, nullptr, nullptr};
+  const CUresult code = exec_update_v2(c, exec, graph, &info);
+  if (error_node) *error_node = info.errorNode;
+  if (out) *out = info.result;
   return code;
 }
 

@@ -6,6 +6,7 @@
 #include "tests/simcuda/host_callback.hpp"
 #include "tests/simcuda/kernels.hpp"
 #include "tests/simcuda/launch.hpp"
+#include "tests/simcuda/module.hpp"
 #include "tests/simcuda/pool.hpp"
 
 namespace flexlom::sim {
@@ -25,8 +26,10 @@ Task task_from(const CUDA_KERNEL_NODE_PARAMS_v1& p) {
   return task_from(w);
 }
 
+// A CUkernel goes into `kern`; in `func` an H200 refuses it, although launches take it there.
 Task task_from(const CUDA_KERNEL_NODE_PARAMS_v2& p) {
   const CUfunction function = p.func ? p.func : reinterpret_cast<CUfunction>(p.kern);
+  require_kind(function, !p.func);
   return make_kernel_task(function, {p.gridDimX, p.gridDimY, p.gridDimZ},
                           {p.blockDimX, p.blockDimY, p.blockDimZ}, p.sharedMemBytes, p.kernelParams,
                           p.extra);
@@ -71,12 +74,10 @@ Task free_task(CUdeviceptr address) {
 Task task_from(CUgraphNodeParams& p) {
   switch (p.type) {
     case CU_GRAPH_NODE_TYPE_KERNEL: {
-      CUDA_KERNEL_NODE_PARAMS_v1 narrow{
-          p.kernel.func,         p.kernel.gridDimX,  p.kernel.gridDimY,  p.kernel.gridDimZ,
-          p.kernel.blockDimX,    p.kernel.blockDimY, p.kernel.blockDimZ, p.kernel.sharedMemBytes,
-          p.kernel.kernelParams, p.kernel.extra};
-      if (!narrow.func) narrow.func = reinterpret_cast<CUfunction>(p.kernel.kern);
-      return task_from(narrow);
+      return task_from(CUDA_KERNEL_NODE_PARAMS_v2{
+          p.kernel.func, p.kernel.gridDimX, p.kernel.gridDimY, p.kernel.gridDimZ,
+          p.kernel.blockDimX, p.kernel.blockDimY, p.kernel.blockDimZ, p.kernel.sharedMemBytes,
+          p.kernel.kernelParams, p.kernel.extra, p.kernel.kern, p.kernel.ctx});
     }
     case CU_GRAPH_NODE_TYPE_MEMCPY:
       return task_from(p.memcpy.copyParams);
@@ -111,6 +112,7 @@ namespace {
 CUresult add(CUgraphNode* out, CUgraph handle, const CUgraphNode* dependencies, size_t count,
              Task task) {
   require(out);
+  note_places(task);
   std::lock_guard guard(state().submit_lock);
   std::shared_ptr<Graph> graph = graph_of(handle);
   *out = handle_of(graph->add(std::move(task), nodes_of(*graph, dependencies, count)));
@@ -118,6 +120,7 @@ CUresult add(CUgraphNode* out, CUgraph handle, const CUgraphNode* dependencies, 
 }
 // A change of parameters keeps the kind of the node.
 CUresult change(CUgraphNode handle, Task task) {
+  note_places(task);
   std::lock_guard guard(state().submit_lock);
   Node& node = node_of(handle);
   require(node.task.index() == task.index());
@@ -178,6 +181,15 @@ CUresult kernel_get_params(Call&, CUgraphNode handle, Params* out) {
     node.param_pointers.push_back(task.params.data() + param.offset);
   *out = {};
   out->func = static_cast<CUfunction>(task.handle);
+  if (is_kernel_handle(out->func)) {
+    const auto kernel = reinterpret_cast<CUkernel>(out->func);
+    if constexpr (requires { out->kern; }) {
+      out->func = nullptr;
+      out->kern = kernel;
+    } else {
+      out->func = function_of_kernel(kernel);
+    }
+  }
   out->gridDimX = task.grid[0];
   out->gridDimY = task.grid[1];
   out->gridDimZ = task.grid[2];

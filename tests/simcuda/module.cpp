@@ -170,9 +170,7 @@ CUresult library_get_kernel(Call&, CUkernel* out, CUlibrary handle, const char* 
 CUresult kernel_get_function(Call&, CUfunction* out, CUkernel handle) {
   require(out);
   current_context();
-  std::lock_guard guard(table().lock);
-  Function& kernel = function_of(handle);
-  *out = look_up<CUfunction>(*kernel.owner, kernel.kernel->name);
+  *out = function_of_kernel(handle);
   return CUDA_SUCCESS;
 }
 CUresult kernel_get_library(Call&, CUlibrary* out, CUkernel handle) {
@@ -284,6 +282,21 @@ CUresult func_load(Call&, CUfunction handle) {
 const Kernel& launchable(CUfunction handle) {
   std::lock_guard guard(table().lock);
   return *either_function_of(handle).kernel;
+}
+
+bool is_kernel_handle(CUfunction handle) {
+  std::lock_guard guard(table().lock);
+  return either_function_of(handle).is_kernel;
+}
+
+void require_kind(CUfunction handle, bool kernel) {
+  require(is_kernel_handle(handle) == kernel, CUDA_ERROR_INVALID_HANDLE);
+}
+
+CUfunction function_of_kernel(CUkernel handle) {
+  std::lock_guard guard(table().lock);
+  Function& kernel = function_of(handle);
+  return look_up<CUfunction>(*kernel.owner, kernel.kernel->name);
 }
 
 void unload_modules(Context& context) {

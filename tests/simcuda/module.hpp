@@ -31,6 +31,10 @@ struct Module {
 
 // Either kind of handle; throws INVALID_HANDLE.
 const Kernel& launchable(CUfunction handle);
+// Throw INVALID_HANDLE for the other kind. Of a CUkernel's function: that of its library.
+void require_kind(CUfunction handle, bool kernel);
+bool is_kernel_handle(CUfunction handle);
+CUfunction function_of_kernel(CUkernel handle);
 void unload_modules(Context& context);
 
 }  // namespace flexlom::sim

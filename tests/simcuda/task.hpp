@@ -25,6 +25,8 @@ struct KernelTask {
 };
 struct CopyTask {
   CUDA_MEMCPY3D what{};  // srcDevice/srcHost already resolved: see copy.cpp
+  // What the operands' memory was when a graph node was made of this: see note_places() in copy.hpp.
+  unsigned char source = 0, target = 0;
 };
 struct MemsetTask {
   CUDA_MEMSET_NODE_PARAMS what{};

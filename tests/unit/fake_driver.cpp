@@ -98,6 +98,7 @@ CUresult FakeDriver::map(CUdeviceptr address, size_t bytes, CUmemGenericAllocati
   }
   // One mapping in the pool, and for host frames one more as a window.
   for (const CUdeviceptr other : it->second.mapped) {
+    if (aliases) break;
     if (it->second.where == Where::device || reservation_of(other) == reservation_of(address))
       problem("a frame mapped twice: two allocations share memory");
   }

@@ -35,6 +35,7 @@ class FakeDriver : public pool::Driver {
   pool::Gate* gate = nullptr;
   bool copies_end = true;  // false: copies take until somebody synchronises
   bool marks = true;       // false: no fingerprints
+  bool aliases = false;    // a frame may lie at several of the program's addresses
 
   // Makes the nth next call of that name fail, once (1: the next).
   void fail(const std::string& call, int nth = 1, CUresult with = CUDA_ERROR_OUT_OF_MEMORY) {
@@ -91,6 +92,11 @@ class FakeDriver : public pool::Driver {
   size_t live_events() const {
     std::lock_guard lock(mutex_);
     return events_.size();
+  }
+  // Where what is mapped there lies; the address must be mapped.
+  Where backing(CUdeviceptr address) const {
+    std::lock_guard lock(mutex_);
+    return frames_.at(std::prev(mappings_.upper_bound(address))->second.frame).where;
   }
   // Whether every byte is mapped and may be reached from the device.
   bool accessible(CUdeviceptr address, size_t bytes, int device = 0) const {

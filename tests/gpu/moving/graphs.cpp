@@ -64,6 +64,64 @@ void change_first_add(const Program& program, CUgraph graph, CUgraphExec exec, C
   MUST(cuGraphExecKernelNodeSetParams, exec, node, &params);
 }
 
+// Every second copy of the executable graph reads another slice and writes to another block.
+void change_copies(CUgraph graph, CUgraphExec exec, CUcontext context, CUdeviceptr block) {
+  size_t count = 0, copies = 0;
+  MUST(cuGraphGetNodes, graph, nullptr, &count);
+  std::vector<CUgraphNode> nodes(count);
+  MUST(cuGraphGetNodes, graph, nodes.data(), &count);
+  for (const CUgraphNode node : nodes) {
+    CUgraphNodeType type{};
+    MUST(cuGraphNodeGetType, node, &type);
+    if (type != CU_GRAPH_NODE_TYPE_MEMCPY || copies++ % 2 != 0) continue;
+    CUDA_MEMCPY3D params{};
+    MUST(cuGraphMemcpyNodeGetParams, node, &params);
+    params.srcDevice += 4096;
+    params.dstDevice = block + copies * 4096;
+    params.WidthInBytes = 4096;
+    MUST(cuGraphExecMemcpyNodeSetParams, exec, node, &params, context);
+  }
+  if (copies != kInGraph) wrong("the graph has not one copy for each block");
+}
+
+void replay(Program& program, CUgraphExec exec, CUstream stream, CUdeviceptr total) {
+  for (int i = 0; i < 2; ++i) MUST(cuGraphLaunch, exec, stream);
+  program.mix(program.value(total, stream));
+}
+
+// The other way round: made when memory lies where it lies, changed to what was there first.
+void late_graphs(Program& program, CUgraph early, CUgraph late, CUdeviceptr total,
+                 CUstream stream) {
+  CUgraphExec exec = nullptr;
+  MUST(cuGraphInstantiate, &exec, late, 0);
+  replay(program, exec, stream, total);
+  CUgraphExecUpdateResultInfo info{};
+  MUST(cuGraphExecUpdate, exec, early, &info);
+  replay(program, exec, stream, total);
+  change_copies(late, exec, program.context, program.blocks[kBlocks - 1]);
+  replay(program, exec, stream, total);
+  // By the name that programs built before CUDA 12 mean.
+  using Old = CUresult (*)(CUgraphExec, CUgraph, CUgraphNode*, CUgraphExecUpdateResult*);
+  CUgraphNode error = nullptr;
+  CUgraphExecUpdateResult result = CU_GRAPH_EXEC_UPDATE_ERROR;
+  must(reinterpret_cast<Old>(entry("cuGraphExecUpdate"))(exec, late, &error, &result),
+       "cuGraphExecUpdate of CUDA 11");
+  program.mix(result);
+  replay(program, exec, stream, total);
+  MUST(cuGraphExecDestroy, exec);
+
+  // As a child of another graph. Whether a driver takes such a change is its own affair.
+  Graph outer;
+  CUgraphNode child = nullptr;
+  MUST(cuGraphCreate, outer.out(), 0);
+  MUST(cuGraphAddChildGraphNode, &child, outer, nullptr, 0, early);
+  MUST(cuGraphInstantiate, &exec, outer, 0);
+  replay(program, exec, stream, total);
+  program.mix(static_cast<uint64_t>(CU(cuGraphExecChildGraphNodeSetParams)(exec, child, late)));
+  replay(program, exec, stream, total);
+  MUST(cuGraphExecDestroy, exec);
+}
+
 }  // namespace
 
 // Captured and instantiated while its half of the memory is all there is; replayed when there is
@@ -99,6 +157,7 @@ void graphs(Program& program) {
     if (round % 2 == 1) program.mix(program.sweep(stream));
   }
   MUST(cuGraphExecDestroy, exec);
+  late_graphs(program, graph, other, total, stream);
   program.mix_blocks(stream);
 }
 
