@@ -18,6 +18,7 @@ int run_command(Words words);  // replaces this process when all is well
 int doctor_command(Words words);
 int options_command(Words words);
 int report_command(Words words);
+int export_command(Words words);
 int probe_command(Words words);  // hidden: doctor's questions to the driver, in a child
 
 }  // namespace flexlom::tool

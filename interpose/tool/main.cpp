@@ -15,7 +15,8 @@ using namespace flexlom::tool;
 constexpr const char* help_text = R"(usage: flexlom COMMAND ...
 
   flexlom run [OPTIONS] -- PROGRAM [ARGUMENTS]   run a program with more GPU memory
-  flexlom report [--top N] [--json] FILE...      read trace logs
+  flexlom report [OPTIONS] LOG...                what trace logs say
+  flexlom export --to FORMAT [-o FILE] LOG       a trace log for the viewers of other tools
   flexlom doctor [--json] [-- PROGRAM]           check this machine
   flexlom options [--json]                       list all options and variables
   flexlom version
@@ -35,13 +36,9 @@ struct Command {
 };
 
 constexpr Command commands[] = {
-    {"run", run_command},
-    {"doctor", doctor_command},
-    {"options", options_command},
-    {"report", report_command},
-    {"version", version_command},
-    {"--version", version_command},
-    {"internal-probe", probe_command},
+    {"run", run_command},           {"doctor", doctor_command},        {"options", options_command},
+    {"report", report_command},     {"export", export_command},        {"version", version_command},
+    {"--version", version_command}, {"internal-probe", probe_command},
 };
 
 const Command* find(std::string_view name) {

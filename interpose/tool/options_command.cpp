@@ -9,6 +9,7 @@
 
 #include "interpose/options.h"
 #include "interpose/tool/commands.h"
+#include "interpose/tool/export.h"
 #include "interpose/tool/output.h"
 
 namespace flexlom::tool {
@@ -102,19 +103,24 @@ bool print_man(const char* frame_path) {
   return true;
 }
 
+std::string without_commas(std::string list) {
+  std::erase(list, ',');
+  return list;
+}
+
 void print_completions() {
   std::string all, files, plain;
   for (const OptionRow& row : rows()) {
     all += fmt::format("--{}{} ", row.option, row.kind == OptionKind::flag ? "" : "=");
     if (row.kind == OptionKind::path) files += fmt::format("--{}|", row.option);
   }
-  files += "--library";
+  files += "--library|--diff|-o|--output";
   fmt::print(R"(# bash completion of flexlom, generated from its table of options
 _flexlom() {{
   local cur=${{COMP_WORDS[COMP_CWORD]}} command=${{COMP_WORDS[1]}} i
   COMPREPLY=()
   if ((COMP_CWORD == 1)); then
-    mapfile -t COMPREPLY < <(compgen -W 'run report doctor options version help' -- "$cur")
+    mapfile -t COMPREPLY < <(compgen -W 'run report export doctor options version help' -- "$cur")
     return
   fi
   for ((i = 2; i < COMP_CWORD; i++)); do
@@ -125,6 +131,8 @@ _flexlom() {{
   done
   case ${{COMP_WORDS[COMP_CWORD - 1]}} in
     {}) mapfile -t COMPREPLY < <(compgen -f -- "$cur") && return ;;
+    --to) mapfile -t COMPREPLY < <(compgen -W '{}' -- "$cur") && return ;;
+    --cost) mapfile -t COMPREPLY < <(compgen -W '{}' -- "$cur") && return ;;
   esac
   case $command in
     run)
@@ -133,7 +141,15 @@ _flexlom() {{
       ;;
     report)
       if [[ $cur == -* ]]; then
-        mapfile -t COMPREPLY < <(compgen -W '--top= --json --help' -- "$cur")
+        mapfile -t COMPREPLY < <(compgen -W '--top --json --focus --ignore --diff --help' -- "$cur")
+      else
+        mapfile -t COMPREPLY < <(compgen -f -- "$cur")
+      fi
+      ;;
+    export)
+      if [[ $cur == -* ]]; then
+        mapfile -t COMPREPLY < <(compgen -W '--to -o --cost --focus --ignore --begin --end
+          --min-bytes --counters --limit --help' -- "$cur")
       else
         mapfile -t COMPREPLY < <(compgen -f -- "$cur")
       fi
@@ -144,7 +160,7 @@ _flexlom() {{
 }}
 complete -F _flexlom flexlom
 )",
-             files, all);
+             files, without_commas(format_names()), without_commas(cost_names()), all);
 }
 
 }  // namespace

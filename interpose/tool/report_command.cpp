@@ -1,31 +1,43 @@
 // flexlom report: what a trace log says, as text or JSON.
 #include <fmt/format.h>
 
-#include <charconv>
-#include <cstring>
 #include <string>
-#include <string_view>
 #include <vector>
 
+#include "interpose/tool/arguments.h"
 #include "interpose/tool/commands.h"
 #include "interpose/tool/output.h"
+#include "interpose/tool/progress.h"
 #include "interpose/tool/report_text.h"
 #include "interpose/trace/summary.h"
 
 namespace flexlom::tool {
 namespace {
 
-constexpr const char* usage = R"(usage: flexlom report [--top N] [--json] FILE...
+constexpr const char* usage =
+    R"(usage: flexlom report [--top N] [--json] [--focus RE] [--ignore RE] [--diff BASE] FILE...
 
 Reads trace logs written with FLEXLOM_TRACE (or flexlom run --trace); "-" is standard input.
-  --top N   lines in each list (default 10)
-  --json    one JSON object per log
+  --top N      lines in each list (default 10)
+  --focus RE   only what matches this extended regular expression in the lists. It is searched for
+               in the device, call, stream and size class of an allocation, written as
+               gpu0;cuMemAllocAsync;stream 0x7f00;1 MiB to 2 MiB
+  --ignore RE  without what matches this
+  --diff BASE  what has changed since this other log
+  --json       one JSON object per log
 The exit status is 1 when a log cannot be read at all. Damaged lines are counted and reported.
 )";
 
-bool parse_top(std::string_view text, size_t& top) {
-  auto [end, problem] = std::from_chars(text.data(), text.data() + text.size(), top);
-  return problem == std::errc() && end == text.data() + text.size();
+bool read(const std::string& file, trace::Summary& summary) {
+  Progress progress("reading " + file);
+  trace::ReadHooks hooks;
+  if (progress.shown())
+    hooks.progress = [&](uint64_t done, uint64_t total) { progress.update(done, total); };
+  std::string error;
+  const bool good = trace::read_log(file, summary, &error, hooks);
+  progress.clear();
+  if (!good) complain(printable(error));
+  return good;
 }
 
 }  // namespace
@@ -33,45 +45,51 @@ bool parse_top(std::string_view text, size_t& top) {
 int report_command(Words words) {
   bool json = false;
   size_t top = 10;
-  std::vector<std::string> files;
-  bool options_ended = false;
-  for (size_t i = 0; i < words.size(); i++) {
-    std::string_view word = words[i];
-    if (options_ended || word == "-" || !word.starts_with('-')) {
-      files.emplace_back(word);
-    } else if (word == "--") {
-      options_ended = true;
-    } else if (word == "--help") {
+  std::string base_file;
+  Filter filter;
+  Arguments arguments("report", words);
+  while (const auto option = arguments.option()) {
+    std::string error;
+    if (*option == "--help") {
       fmt::print("{}", usage);
       return 0;
-    } else if (word == "--json") {
+    } else if (*option == "--json") {
       json = true;
-    } else if (word.starts_with("--top=") || (word == "--top" && i + 1 < words.size())) {
-      std::string_view value = word == "--top" ? words[++i] : word.substr(strlen("--top="));
-      if (!parse_top(value, top)) {
-        complain(fmt::format("report: --top needs a number, not '{}'", value));
-        return exit_usage;
-      }
+    } else if (*option == "--top") {
+      if (auto number = arguments.number()) top = *number;
+    } else if (*option == "--diff") {
+      if (auto text = arguments.value()) base_file = *text;
+    } else if (*option == "--focus") {
+      if (auto text = arguments.value(); text && !filter.focus(*text, &error))
+        arguments.complain_about("--focus: " + error);
+    } else if (*option == "--ignore") {
+      if (auto text = arguments.value(); text && !filter.ignore(*text, &error))
+        arguments.complain_about("--ignore: " + error);
     } else {
-      complain(fmt::format("report: unknown option '{}'; see flexlom help report", word));
-      return exit_usage;
+      arguments.unknown();
     }
   }
-  if (files.empty()) {
+  if (arguments.failed()) return exit_usage;
+  if (arguments.files().empty()) {
     fmt::print(stderr, "{}", usage);
     return exit_usage;
   }
 
+  trace::Summary base;
+  if (!base_file.empty() && !read(base_file, base)) return 1;
   int status = 0;
-  for (const std::string& file : files) {
+  for (const std::string& file : arguments.files()) {
     trace::Summary summary;
-    std::string error;
-    if (!trace::read_log(file, summary, &error)) {
-      complain(error);
+    if (!read(file, summary)) {
       status = 1;
-      continue;
+    } else if (!base_file.empty()) {
+      const NamedLog before{base_file, base}, now{file, summary};
+      fmt::print("{}",
+                 json ? diff_json(before, now, top, filter) : diff_text(before, now, top, filter));
+    } else {
+      fmt::print("{}", json ? report_json(file, summary, top, filter)
+                            : report_text(file, summary, top, filter));
     }
-    fmt::print("{}", json ? report_json(file, summary, top) : report_text(file, summary, top));
   }
   return status;
 }

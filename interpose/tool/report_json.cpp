@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "interpose/tool/json_builder.h"
 #include "interpose/tool/output.h"
 #include "interpose/tool/report_text.h"
 
@@ -10,27 +11,6 @@ namespace {
 
 using trace::Peak;
 using trace::Summary;
-
-// Collects the members of one JSON object or the elements of one array.
-class Json {
- public:
-  explicit Json(char open) : text_(1, open) {}
-
-  Json& raw(std::string_view name, std::string_view json) {
-    if (text_.size() > 1) text_ += ',';
-    if (!name.empty()) text_ += json_string(name) + ":";
-    text_ += json;
-    return *this;
-  }
-  Json& number(std::string_view name, uint64_t value) { return raw(name, std::to_string(value)); }
-  Json& text(std::string_view name, std::string_view value) {
-    return raw(name, json_string(value));
-  }
-  std::string end() const { return text_ + (text_[0] == '{' ? '}' : ']'); }
-
- private:
-  std::string text_;
-};
 
 std::string hex_string(uint64_t address) { return fmt::format("{:#x}", address); }
 
@@ -69,7 +49,49 @@ std::string move_totals(const Summary& log) {
   return json.end();
 }
 
-std::string devices(const Summary& log) {
+std::string live(const Summary& log, size_t top, const Filter& filter) {
+  Json list('[');
+  for (const trace::Allocation& a : biggest_live(log, top, filter)) {
+    Json json('{');
+    json.raw("device", std::to_string(a.device)).text("address", hex_string(a.address));
+    json.number("asked_bytes", a.asked_bytes).number("given_bytes", a.given_bytes);
+    json.number("host_bytes", a.host_bytes)
+        .number("seq", a.seq)
+        .text("call", log.sites.call_of(a.site));
+    json.number("at_ns", log.since_start(a.at_ns));
+    list.raw("", json.end());
+  }
+  return list.end();
+}
+
+std::string sizes(const Summary& log, size_t top, const Filter& filter) {
+  Json list('[');
+  const auto all = sizes_of(log, filter);
+  for (size_t i = 0; i < std::min(top, all.size()); i++) {
+    const auto& [bytes, use] = all[i];
+    Json json('{');
+    json.number("asked_bytes", bytes).number("count", use.count);
+    json.number("spilled_count", use.spilled_count);
+    list.raw("", json.end());
+  }
+  return list.end();
+}
+
+// Of groups at one moment: what they held.
+std::string holders(const std::vector<Group>& groups, size_t top) {
+  Json list('[');
+  for (const Group& group : top_groups(groups, top, [](const Group& g) { return g.bytes; })) {
+    Json json('{');
+    json.raw("device", std::to_string(group.device)).text("call", group.call);
+    json.number("asked_bytes", group.asked_bytes).number("count", group.count);
+    json.number("bytes", group.bytes).number("host_bytes", group.host_bytes);
+    json.text("lowest_address", hex_string(group.lowest)).text("end", hex_string(group.end));
+    list.raw("", json.end());
+  }
+  return list.end();
+}
+
+std::string devices(const Summary& log, size_t top, const Filter& filter) {
   Json list('[');
   for (const auto& [ordinal, device] : log.devices) {
     Json json('{');
@@ -82,30 +104,60 @@ std::string devices(const Summary& log) {
     add_peak(json, log, "spilled", device.spilled);
     add_peak(json, log, "held", device.held);
     json.raw("moves", moves(log, device.moves));
+    json.raw("held_at_peak", holders(peak_groups(log, ordinal, filter), top));
     list.raw("", json.end());
   }
   return list.end();
 }
 
-std::string live(const Summary& log, size_t top) {
+// Of groups over the whole log: what they did.
+std::string calls(const std::vector<Group>& groups, size_t top,
+                  uint64_t (*value)(const Group& group)) {
   Json list('[');
-  for (const trace::Allocation& a : biggest_live(log, top)) {
+  for (const Group& group : top_groups(groups, top, value)) {
+    Json json('{');
+    json.raw("device", std::to_string(group.device)).text("call", group.call);
+    json.number("asked_bytes", group.asked_bytes).number("count", group.count);
+    json.number("bytes", group.bytes).number("freed", group.freed);
+    json.number("short_lived", group.short_lived).number("lifetime_ns", group.lifetime_ns);
+    json.number("spilled_count", group.spilled_count).number("spilled_bytes", group.spilled_bytes);
+    json.number("promoted_bytes", group.promoted_bytes);
+    json.number("demoted_bytes", group.demoted_bytes);
+    list.raw("", json.end());
+  }
+  return list.end();
+}
+
+std::string moved_most(const Summary& log, size_t top, const Filter& filter) {
+  Json list('[');
+  size_t shown = 0;
+  for (const trace::MovedAllocation& moved : log.moved_most(Summary::most_listed)) {
+    const trace::Allocation& a = moved.allocation;
+    if (shown == top) break;
+    if (!filter.keeps(log, a.site)) continue;
+    shown++;
     Json json('{');
     json.raw("device", std::to_string(a.device)).text("address", hex_string(a.address));
     json.number("asked_bytes", a.asked_bytes).number("given_bytes", a.given_bytes);
-    json.number("host_bytes", a.host_bytes).number("seq", a.seq).text("call", a.call);
-    json.number("at_ns", log.since_start(a.at_ns));
+    json.text("call", log.sites.call_of(a.site)).number("at_ns", log.since_start(a.at_ns));
+    json.number("promoted_pages", moved.promoted_pages);
+    json.number("promoted_bytes", moved.promoted_bytes);
+    json.number("demoted_pages", moved.demoted_pages);
+    json.number("demoted_bytes", moved.demoted_bytes);
+    json.raw("freed", moved.freed ? "true" : "false");
     list.raw("", json.end());
   }
   return list.end();
 }
 
-std::string sizes(const Summary& log, size_t top) {
+std::string failure_holders(const Summary& log, const trace::Failure& failure, size_t top) {
   Json list('[');
-  for (const auto& [bytes, use] : biggest_sizes(log, top)) {
+  for (size_t i = 0; i < std::min(top, failure.holders.size()); i++) {
+    const trace::Holder& holder = failure.holders[i];
     Json json('{');
-    json.number("asked_bytes", bytes).number("count", use.count);
-    json.number("spilled_count", use.spilled_count);
+    json.text("call", log.sites.call_of(holder.site));
+    json.number("asked_bytes", log.sites[holder.site].asked_bytes);
+    json.number("count", holder.count).number("bytes", holder.bytes);
     list.raw("", json.end());
   }
   return list.end();
@@ -119,6 +171,10 @@ std::string failures(const Summary& log, size_t top) {
     json.number("at_ns", log.since_start(f.at_ns)).raw("device", std::to_string(f.device));
     json.text("call", f.call).number("asked_bytes", f.asked_bytes).number("seq", f.seq);
     json.raw("code", std::to_string(f.code)).text("note", f.note);
+    json.number("in_use_bytes", f.in_use_bytes).number("spilled_bytes", f.spilled_bytes);
+    json.number("device_held_bytes", f.device_held_bytes);
+    json.number("host_held_bytes", f.host_held_bytes);
+    json.raw("holders", failure_holders(log, f, top));
     list.raw("", json.end());
   }
   return list.end();
@@ -136,7 +192,8 @@ std::string bad_lines(const Summary& log, size_t top) {
 
 }  // namespace
 
-std::string report_json(const std::string& name, const Summary& log, size_t top) {
+std::string report_json(const std::string& name, const Summary& log, size_t top,
+                        const Filter& filter) {
   uint64_t live_bytes = 0;
   for (const auto& [address, allocation] : log.live) live_bytes += allocation.given_bytes;
 
@@ -148,9 +205,18 @@ std::string report_json(const std::string& name, const Summary& log, size_t top)
   json.number("host_budget_bytes", log.host_budget_bytes);
   add_peak(json, log, "host_held", log.host_held);
   json.number("host_frames_peak_bytes", log.host_frames_peak_bytes);
-  json.raw("devices", devices(log)).raw("move_totals", move_totals(log));
+  json.raw("devices", devices(log, top, filter)).raw("move_totals", move_totals(log));
   json.number("live_count", log.live.size()).number("live_bytes", live_bytes);
-  json.raw("live", live(log, top)).raw("sizes", sizes(log, top));
+  const std::vector<Group> all = all_groups(log, filter);
+  uint64_t short_lived = 0;
+  for (trace::SiteId id = 0; id < log.sites.size(); id++) short_lived += log.sites[id].short_lived;
+  json.raw("live", live(log, top, filter))
+      .raw("live_groups", holders(live_groups(log, filter), top));
+  json.raw("sizes", sizes(log, top, filter));
+  json.raw("most_calls", calls(all, top, [](const Group& g) { return g.count; }));
+  json.number("short_lived_count", short_lived);
+  json.raw("short_lived", calls(all, top, [](const Group& g) { return g.short_lived; }));
+  json.raw("moved_most", moved_most(log, top, filter));
   json.number("spills", log.spills).number("spilled_bytes", log.spilled_bytes);
   json.number("failure_count", log.failure_count).raw("failures", failures(log, top));
   json.number("warning_count", log.warning_count);
@@ -159,6 +225,7 @@ std::string report_json(const std::string& name, const Summary& log, size_t top)
   json.number("dropped", log.dropped).number("unmatched_frees", log.unmatched_frees);
   json.number("replaced", log.replaced).number("unknown_kinds", log.unknown_kinds);
   json.number("bad_line_count", log.bad_line_count).raw("bad_lines", bad_lines(log, top));
+  json.number("records", log.records);
   json.raw("cut_short", log.cut_short ? "true" : "false");
   json.raw("end_reason", log.end_reason ? json_string(*log.end_reason) : "null");
   return json.end() + "\n";

@@ -3,41 +3,13 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <unordered_map>
 
 #include "interpose/tool/output.h"
 
 namespace flexlom::tool {
 
-using trace::Allocation;
-using trace::Failure;
-using trace::SizeUse;
 using trace::Summary;
-
-std::vector<Allocation> biggest_live(const Summary& summary, size_t top) {
-  std::vector<Allocation> live;
-  for (const auto& [address, allocation] : summary.live) live.push_back(allocation);
-  std::sort(live.begin(), live.end(), [](const Allocation& a, const Allocation& b) {
-    if (a.given_bytes != b.given_bytes) return a.given_bytes > b.given_bytes;
-    return a.at_ns != b.at_ns ? a.at_ns < b.at_ns : a.address < b.address;
-  });
-  if (live.size() > top) live.resize(top);
-  return live;
-}
-
-std::vector<std::pair<uint64_t, SizeUse>> biggest_sizes(const Summary& summary, size_t top) {
-  std::vector<std::pair<uint64_t, SizeUse>> sizes(summary.sizes.begin(), summary.sizes.end());
-  // In floating point, because a hostile log may ask for 2^64 bytes a million times.
-  auto weight = [](const auto& size) {
-    return static_cast<double>(size.first) * static_cast<double>(size.second.count);
-  };
-  std::sort(sizes.begin(), sizes.end(), [&](const auto& a, const auto& b) {
-    return weight(a) != weight(b) ? weight(a) > weight(b) : a.first > b.first;
-  });
-  if (sizes.size() > top) sizes.resize(top);
-  return sizes;
-}
-
-namespace {
 
 std::string device_name(int device) {
   return device < 0 ? std::string("no device") : fmt::format("device {}", device);
@@ -46,6 +18,32 @@ std::string device_name(int device) {
 std::string count_of(uint64_t count, std::string_view one, std::string_view many) {
   return fmt::format("{} {}", count, count == 1 ? one : many);
 }
+
+std::string call_and_size(std::string_view call, uint64_t asked_bytes) {
+  const std::string name = call.empty() ? "unknown call" : printable(call);
+  return asked_bytes == 0 ? name + " of other sizes"
+                          : fmt::format("{} of {}", name, human_bytes(asked_bytes));
+}
+
+std::vector<std::pair<uint64_t, SizeUse>> sizes_of(const Summary& log, const Filter& filter) {
+  std::unordered_map<uint64_t, SizeUse> uses;
+  for (const Group& group : all_groups(log, filter)) {
+    SizeUse& use = uses[group.asked_bytes];
+    use.count += group.count;
+    use.spilled_count += group.spilled_count;
+  }
+  std::vector<std::pair<uint64_t, SizeUse>> sizes(uses.begin(), uses.end());
+  // In floating point, because a hostile log may ask for 2^56 bytes a million times.
+  auto weight = [](const auto& size) {
+    return static_cast<double>(size.first) * static_cast<double>(size.second.count);
+  };
+  std::sort(sizes.begin(), sizes.end(), [&](const auto& a, const auto& b) {
+    return weight(a) != weight(b) ? weight(a) > weight(b) : a.first > b.first;
+  });
+  return sizes;
+}
+
+namespace {
 
 void write_header(std::string& out, const std::string& name, const Summary& log) {
   out += name + "\n";
@@ -101,31 +99,18 @@ void write_peaks(std::string& out, const Summary& log) {
   if (!any) out += "  nothing was allocated\n";
 }
 
-void write_live(std::string& out, const Summary& log, size_t top) {
-  uint64_t bytes = 0;
-  for (const auto& [address, allocation] : log.live) bytes += allocation.given_bytes;
-  out += fmt::format("\nlive at the end: {}, {}\n",
-                     count_of(log.live.size(), "allocation", "allocations"), human_bytes(bytes));
-  for (const Allocation& a : biggest_live(log, top)) {
-    out += fmt::format("  {:>10}  {}  {:#x}  since {}  {}", human_bytes(a.given_bytes),
-                       device_name(a.device), a.address, human_time(log.since_start(a.at_ns)),
-                       printable(a.call));
-    if (a.host_bytes != 0) out += fmt::format("  ({} on the host)", human_bytes(a.host_bytes));
-    out += "\n";
-  }
-  if (log.live.size() > top) out += fmt::format("  and {} more\n", log.live.size() - top);
-}
-
-void write_sizes(std::string& out, const Summary& log, size_t top) {
+void write_sizes(std::string& out, const Summary& log, size_t top, const Filter& filter) {
   out += "\nbiggest sizes (bytes asked for, all requests together)\n";
-  for (const auto& [bytes, use] : biggest_sizes(log, top)) {
-    out += fmt::format("  {:>10}  x {}", human_bytes(bytes), use.count);
+  const auto sizes = sizes_of(log, filter);
+  for (size_t i = 0; i < std::min(top, sizes.size()); i++) {
+    const auto& [bytes, use] = sizes[i];
+    out += fmt::format("  {:>10}  x {}", bytes == 0 ? "others" : human_bytes(bytes), use.count);
     if (use.spilled_count != 0) out += fmt::format("  ({} spilled)", use.spilled_count);
     out += "\n";
   }
-  if (log.sizes.empty()) out += "  none\n";
-  if (log.sizes.size() > top)
-    out += fmt::format("  and {}\n", count_of(log.sizes.size() - top, "other size", "other sizes"));
+  if (sizes.empty()) out += "  none\n";
+  if (sizes.size() > top)
+    out += fmt::format("  and {}\n", count_of(sizes.size() - top, "other size", "other sizes"));
 }
 
 void write_spills(std::string& out, const Summary& log) {
@@ -145,88 +130,6 @@ void write_spills(std::string& out, const Summary& log) {
                        human_bytes(device.spilled.most_bytes),
                        human_time(log.since_start(device.spilled.most_at_ns)));
   }
-}
-
-std::string reason_in_words(const std::string& why) {
-  if (why == "capture") return "a stream capture was open";
-  if (why == "readers") return "a thread stayed inside a call";
-  if (why == "work") return "work kept running";
-  if (why == "context") return "the context had no stream for it";
-  if (why == "memory") return "no frame to move to";
-  return why.empty() ? "no reason given" : printable(why);
-}
-
-std::string rate(uint64_t bytes, uint64_t time_ns) {
-  return fmt::format("{:.1f} GB/s", static_cast<double>(bytes) / static_cast<double>(time_ns));
-}
-
-void write_device_moves(std::string& out, const Summary& log, int ordinal,
-                        const trace::Moves& moves) {
-  const std::string name = device_name(ordinal);
-  if (moves.promoted_pages != 0)
-    out += fmt::format("  {}: {} promoted to the device, {}\n", name,
-                       human_bytes(moves.promoted_bytes),
-                       count_of(moves.promoted_pages, "page", "pages"));
-  if (moves.demoted_pages != 0)
-    out += fmt::format(
-        "  {}: {} demoted to the host, {}{}\n", name, human_bytes(moves.demoted_bytes),
-        count_of(moves.demoted_pages, "page", "pages"),
-        moves.clean_pages != 0 ? fmt::format(", {} of them unchanged ({} not copied)",
-                                             moves.clean_pages, human_bytes(moves.clean_bytes))
-                               : "");
-  if (moves.given_up_count != 0) {
-    out +=
-        fmt::format("  {}: {} given up", name, count_of(moves.given_up_count, "batch", "batches"));
-    const char* before = ": ";
-    for (const auto& [why, count] : moves.given_up) {
-      out += fmt::format("{}{} ({})", before, reason_in_words(why), count);
-      before = ", ";
-    }
-    out += "\n";
-  }
-  out += fmt::format("  {}: first at {}, last at {}\n", name,
-                     human_time(log.since_start(moves.first_ns)),
-                     human_time(log.since_start(moves.last_ns)));
-}
-
-// Left out of the report when nothing moved and nothing had to: most programs fit.
-void write_moves(std::string& out, const Summary& log) {
-  std::string text;
-  for (const auto& [ordinal, device] : log.devices) {
-    if (device.moves.any()) write_device_moves(text, log, ordinal, device.moves);
-  }
-  if (text.empty() && log.move_totals) text = "  nothing\n";
-  if (log.move_totals) {
-    const trace::MoveTotals& totals = *log.move_totals;
-    if (totals.batches != 0) {
-      text += fmt::format("  submissions held back {}, {} in all, {} at most",
-                          count_of(totals.batches, "time", "times"), human_time(totals.shut_ns),
-                          human_time(totals.longest_shut_ns));
-      if (totals.shut_ns != 0)
-        text +=
-            fmt::format("; meanwhile {} up, {} down", rate(totals.promoted_bytes, totals.shut_ns),
-                        rate(totals.demoted_copied_bytes, totals.shut_ns));
-      text += "\n";
-    }
-    if (totals.in_place != 0)
-      text += fmt::format("  {} used spilled memory in place, at most {} of it\n",
-                          count_of(totals.in_place, "submission", "submissions"),
-                          human_bytes(totals.in_place_bytes));
-  }
-  if (!text.empty()) out += "\nmoved between device and host\n" + text;
-}
-
-void write_failures(std::string& out, const Summary& log, size_t top) {
-  out += fmt::format("\nfailed requests: {}\n", log.failure_count);
-  size_t shown = std::min(top, log.failures.size());
-  for (size_t i = 0; i < shown; i++) {
-    const Failure& f = log.failures[i];
-    out += fmt::format(
-        "  at {}  {} asked for {} on {}: error {}{}{}\n", human_time(log.since_start(f.at_ns)),
-        f.call.empty() ? "a call" : printable(f.call), human_bytes(f.asked_bytes),
-        device_name(f.device), f.code, f.note.empty() ? "" : ", ", printable(f.note));
-  }
-  if (log.failure_count > shown) out += fmt::format("  and {} more\n", log.failure_count - shown);
 }
 
 void write_troubles(std::string& out, const Summary& log, size_t top) {
@@ -259,34 +162,67 @@ void write_troubles(std::string& out, const Summary& log, size_t top) {
   if (log.cut_short) notes += "  the last line is incomplete\n";
   if (!log.end_reason) {
     notes += "  there is no end record: the program was killed, or is still running\n";
-    const Failure* last = nullptr;
+    uint64_t last_seq = 0;
+    const trace::OpenRequest* last = nullptr;
     for (const auto& [seq, request] : log.open_requests) {
-      if (last == nullptr || seq > last->seq) last = &request;
+      if (last != nullptr && seq < last_seq) continue;
+      last = &request;
+      last_seq = seq;
     }
     if (last != nullptr)
-      notes += fmt::format("  the last request without an answer: {} of {} on {}, at {}\n",
-                           printable(last->call), human_bytes(last->asked_bytes),
-                           device_name(last->device), human_time(log.since_start(last->at_ns)));
+      notes +=
+          fmt::format("  the last request without an answer: {} of {} on {}, at {}\n",
+                      printable(log.sites.call_name(last->call)), human_bytes(last->asked_bytes),
+                      device_name(last->device), human_time(log.since_start(last->at_ns)));
   }
   if (!notes.empty()) out += "\nnotes\n" + notes;
 }
 
+std::string per_second(uint64_t count, uint64_t time_ns) {
+  if (time_ns == 0) return {};
+  return fmt::format(" ({:.0f}/s)",
+                     static_cast<double>(count) * 1e9 / static_cast<double>(time_ns));
+}
+
+void write_footer(std::string& out, const Summary& log) {
+  const uint64_t time_ns = log.since_start(log.last_ns);
+  uint64_t short_lived = 0;
+  for (trace::SiteId id = 0; id < log.sites.size(); id++) short_lived += log.sites[id].short_lived;
+  out += fmt::format("\nrun time {}\n", human_time(time_ns));
+  out += fmt::format(
+      "  {}{}, {}, {} short-lived\n", count_of(log.allocs, "allocation", "allocations"),
+      per_second(log.allocs, time_ns), count_of(log.frees, "free", "frees"), short_lived);
+  out +=
+      fmt::format("  {} mapped, {} unmapped\n", count_of(log.maps, "frame", "frames"), log.unmaps);
+  uint64_t promoted = 0, demoted = 0;
+  for (const auto& [ordinal, device] : log.devices) {
+    promoted += device.moves.promoted_bytes;
+    demoted += device.moves.demoted_bytes;
+  }
+  if (promoted + demoted != 0)
+    out += fmt::format("  {} moved to the device, {} to the host\n", human_bytes(promoted),
+                       human_bytes(demoted));
+  out += fmt::format("  {} in the log\n", count_of(log.records, "record", "records"));
+}
+
 }  // namespace
 
-std::string report_text(const std::string& name, const Summary& log, size_t top) {
+std::string report_text(const std::string& name, const Summary& log, size_t top,
+                        const Filter& filter) {
   std::string out;
   write_header(out, name, log);
+  if (filter.active())
+    out += fmt::format("  lists: {}; totals are of everything\n", filter.in_words());
   write_peaks(out, log);
-  write_live(out, log, top);
-  write_sizes(out, log, top);
+  write_peak_holders(out, log, top, filter);
+  write_live(out, log, top, filter);
+  write_calls(out, log, top, filter);
+  write_sizes(out, log, top, filter);
   write_spills(out, log);
-  write_moves(out, log);
+  write_moves(out, log, top, filter);
   write_failures(out, log, top);
   write_troubles(out, log, top);
-  out += fmt::format(
-      "\nrun time {}, {}, {}, {} mapped, {} unmapped\n", human_time(log.since_start(log.last_ns)),
-      count_of(log.allocs, "allocation", "allocations"), count_of(log.frees, "free", "frees"),
-      count_of(log.maps, "frame", "frames"), log.unmaps);
+  write_footer(out, log);
   return out;
 }
 

@@ -29,10 +29,18 @@ class Scanner {
 
   // Each of these returns the text of what it read; `error` is set when it could not be read.
   std::string_view string() {
-    size_t begin = at_;
+    const size_t begin = at_;
     if (!take('"')) return fail("expected a string");
     while (at_ < text_.size()) {
-      char c = text_[at_++];
+      // Most characters are none of the three that matter.
+      const char* next = text_.data() + at_;
+      const char* const end = text_.data() + text_.size();
+      while (next != end && *next != '"' && *next != '\\' &&
+             static_cast<unsigned char>(*next) >= 0x20)
+        next++;
+      at_ = static_cast<size_t>(next - text_.data());
+      if (next == end) break;
+      const char c = text_[at_++];
       if (c == '"') return text_.substr(begin, at_ - begin);
       if (static_cast<unsigned char>(c) < 0x20) return fail("a control character in a string");
       if (c == '\\' && !escape()) return fail("an unknown escape in a string");
@@ -51,10 +59,12 @@ class Scanner {
       container(first, depth);
       return error != nullptr ? std::string_view() : text_.substr(begin, at_ - begin);
     }
-    for (std::string_view word : {"true", "false", "null"}) {
-      if (text_.substr(at_, word.size()) == word) {
-        at_ += word.size();
-        return word;
+    if (first == 't' || first == 'f' || first == 'n') {
+      for (std::string_view word : {"true", "false", "null"}) {
+        if (text_.substr(at_, word.size()) == word) {
+          at_ += word.size();
+          return word;
+        }
       }
     }
     return number();
@@ -204,19 +214,28 @@ std::string_view JsonLine::raw(std::string_view name) const {
   return {};
 }
 
-std::optional<uint64_t> JsonLine::number(std::string_view name) const {
-  return whole<uint64_t>(raw(name));
+std::optional<uint64_t> JsonLine::whole_number(std::string_view value) {
+  return whole<uint64_t>(value);
 }
 
-std::optional<int64_t> JsonLine::integer(std::string_view name) const {
-  return whole<int64_t>(raw(name));
+std::optional<int64_t> JsonLine::signed_number(std::string_view value) {
+  return whole<int64_t>(value);
 }
 
-std::optional<uint64_t> JsonLine::hex(std::string_view name) const {
-  std::string_view value = raw(name);
+std::optional<uint64_t> JsonLine::hex_number(std::string_view value) {
   if (value.size() < 5 || value.substr(0, 3) != "\"0x") return std::nullopt;
   return whole<uint64_t>(value.substr(3, value.size() - 4), 16);
 }
+
+std::optional<uint64_t> JsonLine::number(std::string_view name) const {
+  return whole_number(raw(name));
+}
+
+std::optional<int64_t> JsonLine::integer(std::string_view name) const {
+  return signed_number(raw(name));
+}
+
+std::optional<uint64_t> JsonLine::hex(std::string_view name) const { return hex_number(raw(name)); }
 
 std::optional<std::string> JsonLine::text(std::string_view name) const {
   std::string_view value = raw(name);

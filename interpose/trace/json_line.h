@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -31,11 +32,18 @@ class JsonLine {
   // The JSON of a field's value, empty when there is none.
   std::string_view raw(std::string_view name) const;
 
- private:
   struct Field {
-    std::string_view name;  // as written, without the quotes
-    std::string_view value;
+    std::string_view name;   // as written, without the quotes
+    std::string_view value;  // its JSON
   };
+  std::span<const Field> fields() const { return fields_; }  // in the order of the line
+
+  // The same of a value that is at hand.
+  static std::optional<uint64_t> whole_number(std::string_view value);
+  static std::optional<int64_t> signed_number(std::string_view value);
+  static std::optional<uint64_t> hex_number(std::string_view value);
+
+ private:
   std::vector<Field> fields_;
   const char* error_ = "";
 };

@@ -27,9 +27,11 @@ class LineReader {
   // "-" is standard input. False: `error` says why.
   bool open(const std::string& path, std::string* error);
   Line next();
-  std::string_view text() const { return line_; }  // valid until next()
+  std::string_view text() const { return text_; }  // valid until next()
   uint64_t number() const { return number_; }      // of this line, the first is 1
   const std::string& read_error() const { return read_error_; }
+  uint64_t read_bytes() const { return read_bytes_; }  // so far, a little ahead of the lines
+  uint64_t file_bytes() const { return file_bytes_; }  // when opened; 0: not a regular file
 
  private:
   bool fill();
@@ -37,8 +39,10 @@ class LineReader {
   int fd_ = -1;
   std::string chunk_;
   size_t at_ = 0;
-  std::string line_;
+  std::string line_;       // a line that does not lie whole in the chunk
+  std::string_view text_;  // in line_ or in chunk_
   uint64_t number_ = 0;
+  uint64_t read_bytes_ = 0, file_bytes_ = 0;
   std::string read_error_;
 };
 

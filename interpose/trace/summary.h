@@ -1,8 +1,9 @@
 // What a trace log says, added up line by line. The memory it takes grows with what the program
-// held at one time and with the number of its distinct sizes, not with the length of the log.
+// held at one time and with the number of its sites (sites.h), not with the length of the log.
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <optional>
 #include <string>
@@ -10,7 +11,9 @@
 #include <unordered_map>
 #include <vector>
 
-#include "interpose/trace/json_line.h"
+#include "interpose/trace/moment.h"
+#include "interpose/trace/record.h"
+#include "interpose/trace/sites.h"
 #include "interpose/trace/writer.h"
 
 namespace flexlom::trace {
@@ -40,17 +43,23 @@ struct DeviceUse {
   uint64_t total_bytes = 0, budget_bytes = 0;  // 0: the header does not say
   Peak in_use;                                 // given to the program, wherever it lies
   uint64_t host_at_peak_bytes = 0;             // the part of in_use at its peak on the host
+  Moment at_peak;                              // of in_use
   Peak spilled;                                // given to the program, in host frames
   Peak held;                                   // pages in device frames, in use or cached
   Moves moves;
 };
 
-struct Allocation {
-  int device = -1;
-  uint64_t address = 0, asked_bytes = 0, given_bytes = 0, host_bytes = 0;
-  uint64_t seq = 0, at_ns = 0;
-  std::string call;
+// How often the pages of one allocation changed places.
+struct MovedAllocation {
+  Allocation allocation;
+  uint64_t promoted_pages = 0, promoted_bytes = 0;
+  uint64_t demoted_pages = 0, demoted_bytes = 0;
+  bool freed = false;
+
+  uint64_t moved_bytes() const { return promoted_bytes + demoted_bytes; }
 };
+
+bool moved_more(const MovedAllocation& a, const MovedAllocation& b);  // an order to sort by
 
 // A page between its map and its unmap record.
 struct PageUse {
@@ -59,15 +68,29 @@ struct PageUse {
   bool on_host = false;
 };
 
+// Live allocations of one call and size, with any stream.
+struct Holder {
+  SiteId site = 0;  // one of theirs
+  uint64_t count = 0, bytes = 0;
+};
+
 struct Failure {
   uint64_t at_ns = 0, asked_bytes = 0, seq = 0;
   int device = -1;
   int64_t code = 0;
   std::string call, note;
+  // At that moment, on that device: given to the program, the part of it on the host, and what the
+  // record says of the frames that were held.
+  uint64_t in_use_bytes = 0, spilled_bytes = 0;
+  uint64_t device_held_bytes = 0, host_held_bytes = 0;
+  std::vector<Holder> holders;  // the biggest first; none when there were too many failures
 };
 
-struct SizeUse {
-  uint64_t count = 0, spilled_count = 0;
+// A request that has no answer yet.
+struct OpenRequest {
+  uint64_t at_ns = 0, asked_bytes = 0;
+  int device = 0;
+  uint32_t call = 0;  // Sites::call_name()
 };
 
 // The problems of one line, for the reader's own report.
@@ -81,10 +104,13 @@ class Summary {
  public:
   // Lists below stop growing here; the counts beside them go on.
   static constexpr size_t most_listed = 1000;
-  static constexpr size_t most_sizes = 1 << 16;
+  static constexpr size_t most_holders = 10;
 
   // Adds line `number`. `cut` when it was the last and had no newline: then it may be incomplete.
-  void add_line(uint64_t number, std::string_view line, bool cut);
+  // True when it was a record: then record() is what it said.
+  bool add_line(uint64_t number, std::string_view line, bool cut);
+  const Record& record() const { return record_; }
+  uint64_t record_ns() const { return record_ns_; }  // its time, or that of the last that has one
   void add_bad_line(uint64_t number, std::string why);
 
   // Header. A format above the one known here is not read: `format` tells.
@@ -98,10 +124,9 @@ class Summary {
   // and spare frames come on top: host_frames_peak_bytes, by the statistics, 0 when there are none.
   Peak host_held;
   uint64_t host_frames_peak_bytes = 0;
-  std::optional<MoveTotals> move_totals;                             // the last that were recorded
-  std::map<uint64_t, Allocation> live;                               // by address
-  std::unordered_map<uint64_t, SizeUse> sizes;                       // by bytes asked
-  uint64_t other_sizes_count = 0;                                    // beyond most_sizes
+  std::optional<MoveTotals> move_totals;  // the last that were recorded
+  LiveAllocations live;
+  Sites sites;
   uint64_t allocs = 0, frees = 0, spills = 0, maps = 0, unmaps = 0;  // records of each kind
   uint64_t spilled_bytes = 0;
   uint64_t unmatched_frees = 0;  // of addresses whose alloc is not in the log
@@ -109,36 +134,57 @@ class Summary {
   uint64_t failure_count = 0, warning_count = 0, dropped = 0, unknown_kinds = 0;
   std::vector<Failure> failures;
   std::vector<std::string> warnings;
-  std::unordered_map<uint64_t, Failure> open_requests;  // without an answer, by sequence number
-  bool cut_short = false;                               // the last line was incomplete
+  std::unordered_map<uint64_t, OpenRequest> open_requests;  // without an answer, by sequence number
+  bool cut_short = false;                                   // the last line was incomplete
   std::optional<std::string> end_reason;
   uint64_t records = 0, bad_line_count = 0;
   std::vector<BadLine> bad_lines;
+
+  // Allocations whose pages moved, most bytes first, freed or not. Of those that were freed only
+  // the most_listed that moved most are remembered.
+  std::vector<MovedAllocation> moved_most(size_t top) const;
 
   uint64_t first_ns = 0, last_ns = 0;
   uint64_t since_start(uint64_t at_ns) const { return at_ns > first_ns ? at_ns - first_ns : 0; }
 
  private:
   void header(const JsonLine&);
-  void alloc(const JsonLine&, uint64_t at_ns);
-  void free(const JsonLine&);
-  void spill(const JsonLine&, uint64_t at_ns);
-  void frame(const JsonLine&, uint64_t at_ns, bool mapped);
-  void move(const JsonLine&, uint64_t at_ns, bool to_host);
-  void gave_up(const JsonLine&, uint64_t at_ns);
+  void alloc(const Record&, uint64_t at_ns);
+  void free(const Record&, uint64_t at_ns);
+  void spill(const Record&, uint64_t at_ns);
+  void frame(const Record&, uint64_t at_ns, bool mapped);
+  void move(const Record&, uint64_t at_ns, bool to_host);
+  void move_in(Allocation&, uint64_t at_ns, uint64_t bytes, bool to_host);
+  void gave_up(const Record&, uint64_t at_ns);
   void moves(const JsonLine&);
   Peak& held(int device, bool on_host) { return on_host ? host_held : devices[device].held; }
   void release(const Allocation&);
-  void out_of_memory(const JsonLine&, uint64_t at_ns);
+  void out_of_memory(const Record&, uint64_t at_ns);
+  std::vector<Holder> holders_now(int device);
 
-  JsonLine json_;
+  Record record_;
+  uint64_t record_ns_ = 0;
   uint64_t line_number_ = 0;
+  uint64_t holder_steps_ = 0;                            // spent on holders_now()
   std::unordered_map<uint64_t, uint64_t> early_spills_;  // logged before their alloc, by seq
   std::unordered_map<uint64_t, PageUse> pages_;          // mapped, by address
+  std::unordered_map<uint64_t, MovedAllocation> moved_;  // live ones, by address
+  std::vector<MovedAllocation> moved_and_freed_;         // bounded
 };
 
-// Reads a whole log ("-" is standard input). False when nothing of it could be read, or when it is
-// no trace log: `error` says why. Damage inside a log is counted in the summary.
-bool read_log(const std::string& path, Summary& summary, std::string* error);
+struct ReadHooks {
+  // After the summary has taken in summary.record(). May be empty.
+  std::function<void(const Record&)> record;
+  // Now and then. `total_bytes` is 0 when the size of the file is not known. May be empty.
+  std::function<void(uint64_t read_bytes, uint64_t total_bytes)> progress;
+  // Asked now and then: true ends the reading, as if the log ended here. May be empty.
+  std::function<bool()> stop;
+};
+
+// Reads a whole log line by line; "-" is standard input. False when nothing of it could be read, or
+// when it is no trace log or one of a newer format: `error` says why. Damage inside a log is
+// counted in the summary.
+bool read_log(const std::string& path, Summary& summary, std::string* error,
+              const ReadHooks& hooks = {});
 
 }  // namespace flexlom::trace

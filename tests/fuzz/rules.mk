@@ -22,8 +22,10 @@ FUZZ_OPTIONS := $(FUZZ_BUILD)/options_fuzz
 FUZZ_OPTIONS_OBJECTS := $(call objects,tests/fuzz/options_fuzz.cpp interpose/options.cpp interpose/trace/path_template.cpp)
 FUZZ_READER := $(FUZZ_BUILD)/trace_reader_fuzz
 FUZZ_READER_OBJECTS := $(call objects,tests/fuzz/trace_reader_fuzz.cpp \
-  $(addprefix interpose/,$(addsuffix .cpp,trace/json_line trace/json_text trace/summary trace/line_reader \
-  tool/output tool/report_text tool/report_json)))
+  $(wildcard interpose/tool/report_*.cpp interpose/tool/export_*.cpp) \
+  $(addprefix interpose/,$(addsuffix .cpp,trace/json_line trace/json_text trace/record trace/sites trace/moment \
+  trace/summary trace/summary_moves trace/read_log trace/line_reader tool/arguments tool/groups tool/output \
+  tool/output_file tool/progress tool/torch_memory)))
 $(FUZZ_OPTIONS): $(FUZZ_OPTIONS_OBJECTS)
 $(FUZZ_READER): $(FUZZ_READER_OBJECTS)
 $(FUZZ_OPTIONS) $(FUZZ_READER):

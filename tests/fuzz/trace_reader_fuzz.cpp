@@ -1,9 +1,13 @@
-// Any bytes as a trace log: read to the end, counted, and reported in text and in valid JSON.
+// Any bytes as a trace log: read to the end, counted, reported in text and in valid JSON, and
+// exported to every format.
+#include <array>
 #include <cstdint>
 #include <cstdlib>
+#include <memory>
 #include <string>
 #include <string_view>
 
+#include "interpose/tool/export.h"
 #include "interpose/tool/report_text.h"
 #include "interpose/trace/json_line.h"
 #include "interpose/trace/json_text.h"
@@ -40,18 +44,38 @@ void check_line(std::string_view line) {
   }
 }
 
+using Make = std::unique_ptr<flexlom::tool::Exporter> (*)(flexlom::tool::OutputFile&,
+                                                          const flexlom::tool::ExportOptions&);
+constexpr std::array<Make, 5> makers = {
+    flexlom::tool::chrome_exporter, flexlom::tool::csv_exporter, flexlom::tool::folded_exporter,
+    flexlom::tool::speedscope_exporter, flexlom::tool::torch_exporter};
+
+// An exporter and where it writes to.
+struct Export {
+  explicit Export(Make make) : out("/dev/null"), exporter(make(out, options)) {
+    options.min_bytes = 16;
+    options.limit = 5;
+  }
+  flexlom::tool::ExportOptions options;
+  flexlom::tool::OutputFile out;
+  std::unique_ptr<flexlom::tool::Exporter> exporter;
+};
+
 }  // namespace
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   std::string_view rest(reinterpret_cast<const char*>(data), size);
   flexlom::trace::Summary summary;
   uint64_t number = 0;
+  std::array<std::unique_ptr<Export>, makers.size()> exports;
+  for (size_t i = 0; i < makers.size(); i++) exports[i] = std::make_unique<Export>(makers[i]);
   while (!rest.empty()) {
     std::string_view line = rest.substr(0, rest.find('\n'));
     bool cut = line.size() == rest.size();
     rest.remove_prefix(cut ? rest.size() : line.size() + 1);
     check_line(line);
-    summary.add_line(++number, line, cut);
+    if (!summary.add_line(++number, line, cut)) continue;
+    for (const auto& one : exports) one->exporter->record(summary.record(), summary);
   }
   require(summary.records + summary.bad_line_count >= number - (summary.cut_short ? 1 : 0));
   uint64_t spilled = 0, in_use = 0, live = 0;
@@ -63,7 +87,15 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   for (const auto& [address, allocation] : summary.live) live += allocation.given_bytes;
   require(in_use == live && spilled <= in_use);
 
+  for (const auto& one : exports) {
+    one->exporter->finish(summary);
+    require(one->out.close());
+  }
   require(!flexlom::tool::report_text("fuzz", summary, 3).empty());
+  const flexlom::tool::NamedLog named{"fuzz", summary};
+  const std::string difference = flexlom::tool::diff_json(named, named, 3, {});
+  JsonLine parsed;
+  require(parsed.parse(difference));
   std::string report = flexlom::tool::report_json("fuzz", summary, 3);
   JsonLine json;
   require(json.parse(report) && json.number("live_bytes") == live);

@@ -6,4 +6,8 @@ $(eval $(call program,tests/tools_unit,$(TOOLS_TEST_SOURCES) \
 ALL += $(BUILD)/tests/tools_unit
 
 TESTS += $(BUILD)/tests/tools_unit tests/tools/launcher tests/tools/doctor tests/tools/install \
-  tests/tools/bootstrap tests/tools/trace_log
+  tests/tools/bootstrap tests/tools/trace_log tests/tools/export
+
+# A log of any length, for measuring what reads logs.
+$(eval $(call program,tests/large_log,tests/tools/large_log/generate.cpp,))
+ALL += $(BUILD)/tests/large_log

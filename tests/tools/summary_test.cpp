@@ -34,7 +34,9 @@ TEST_CASE("peaks are per device and know their time and their host part") {
   CHECK(log.devices.at(0).in_use.now_bytes == 110);
   CHECK(log.devices.at(1).in_use.most_bytes == 7);
   CHECK(log.live.size() == 3);
-  CHECK(log.sizes.at(50).spilled_count == 1);
+  const trace::SiteId spilled = log.live.at(0x2000).site;
+  CHECK(log.sites[spilled].asked_bytes == 50);
+  CHECK(log.sites[spilled].spilled_count == 1);
 }
 
 TEST_CASE("a spill before or after its alloc counts once") {
