@@ -85,6 +85,9 @@ DevicePool* Pool::open_device(int ordinal) {
   DevicePool* raw = pool.get();
   owned_.push_back(std::move(pool));
   devices_[i].store(raw, std::memory_order_release);
+  size_t end = devices_end_.load(std::memory_order_relaxed);
+  while (end <= i && !devices_end_.compare_exchange_weak(end, i + 1, std::memory_order_release)) {
+  }
   return raw;
 }
 

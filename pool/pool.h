@@ -66,8 +66,9 @@ class Pool {
   void stop_threads() noexcept { keeper_.stop(); }
   template <class F>
   void each_device(F&& f) const {
-    for (const auto& d : devices_) {
-      if (DevicePool* p = d.load(std::memory_order_acquire)) f(*p);
+    const size_t end = devices_end_.load(std::memory_order_acquire);
+    for (size_t i = 0; i < end; ++i) {
+      if (DevicePool* p = devices_[i].load(std::memory_order_acquire)) f(*p);
     }
   }
 
@@ -87,6 +88,7 @@ class Pool {
   std::unique_ptr<Residency> residency_;
   std::array<std::atomic<DevicePool*>, kRegions> regions_{};
   std::array<std::atomic<DevicePool*>, kMaxDevices> devices_{};
+  std::atomic<size_t> devices_end_{0};  // behind the last that is not null
   std::array<std::atomic<bool>, kMaxDevices> refused_{};
   std::mutex mutex_;  // guards opening a device
   std::vector<std::unique_ptr<DevicePool>> owned_;

@@ -36,6 +36,8 @@ constexpr uint64_t kReadyShare = 32;
 // The fence is advanced after this many submissions, so that waiting for work can tell a long queue
 // from a kernel that spins.
 constexpr policy::Tick kMarkEvery = 32;
+// And not more often than this: a mark is an event, which costs as much as a launch.
+constexpr uint64_t kMarkSoonest_ns = 2'000'000;
 // How often it is asked whether pages should change places, in submissions that read in place: soon
 // again after an exchange, seldom while there is nothing to exchange.
 constexpr uint64_t kRebalanceSoonest = 8;
@@ -113,19 +115,24 @@ uint64_t Residency::make_room(DevicePool& pool, CUcontext context, uint64_t byte
 
 // What reading in place costs this function, in ns for each byte. Copies go at the speed of the
 // link, and so, for all we know, does what was not measured yet.
-float Residency::cost_of(uint64_t function) const {
-  if (function == 0) return kPromote_ns_per_byte;
-  std::lock_guard lock(mutex_);
-  const auto found = profiles_.find(function);
-  const bool known = found != profiles_.end() && found->second.ns_per_byte > 0;
-  return known ? static_cast<float>(found->second.ns_per_byte) : kPromote_ns_per_byte;
+float Residency::cost_of(uint64_t function) const noexcept {
+  const Rate& rate = rates_[place_of(function)];
+  const bool known = function != 0 && rate.function.load(std::memory_order_acquire) == function;
+  return known ? rate.ns_per_byte.load(std::memory_order_relaxed) : kPromote_ns_per_byte;
+}
+
+void Residency::mark_progress() noexcept {
+  const uint64_t now = ThreadSync::now_ns();
+  uint64_t last = marked_at_ns_.load(std::memory_order_relaxed);
+  if (now - last < kMarkSoonest_ns) return;
+  if (marked_at_ns_.compare_exchange_strong(last, now, std::memory_order_relaxed)) fence_.mark();
 }
 
 Advice Residency::before(DevicePool& pool, const Submission& submission) noexcept {
   Advice advice;
   const Touched touched =
       pool.touch(submission.words, submission.count, cost_of(submission.function));
-  if (touched.tick % kMarkEvery == 0 && touched.tick != 0) fence_.mark();
+  if (touched.tick % kMarkEvery == 0 && touched.tick != 0) mark_progress();
   if (touched.spilled_bytes == 0) return advice;
   advice.spilled_bytes = touched.spilled_bytes;
   bool promote_first = false;
@@ -203,6 +210,10 @@ void Residency::observe(uint64_t function, uint64_t spilled_bytes, uint64_t elap
   std::copy_n(profile.rates, count, sorted);
   std::sort(sorted, sorted + count);
   profile.ns_per_byte = sorted[(count - 1) / 2];
+  // A reader in between may see the rate of another function once: a guess that is a little off.
+  Rate& shown = rates_[place_of(function)];
+  shown.ns_per_byte.store(sorted[(count - 1) / 2], std::memory_order_relaxed);
+  shown.function.store(function, std::memory_order_release);
 }
 
 bool Residency::rebalance(DevicePool& pool, CUcontext context) noexcept {

@@ -86,7 +86,8 @@ class Residency {
     uint32_t measured_at = 0;
   };
 
-  float cost_of(uint64_t function) const;
+  float cost_of(uint64_t function) const noexcept;
+  void mark_progress() noexcept;
   bool promote(DevicePool& pool, const Submission& submission, policy::Tick tick);
   bool run(DevicePool& pool, CUcontext context, const std::vector<PageId>& ids,
            const policy::Plan& plan, Outcome* outcome);
@@ -94,7 +95,20 @@ class Residency {
   const Config config_;
   Fence& fence_;
   Mover mover_;
+  // The rates again, for who looks at every submission: a table without a lock, where a function
+  // may have lost its place to another and counts as not measured then.
+  struct Rate {
+    std::atomic<uint64_t> function{0};
+    std::atomic<float> ns_per_byte{0};
+  };
+  static constexpr size_t kRates = 1024;
+  Rate rates_[kRates];
+  static size_t place_of(uint64_t function) noexcept {
+    return static_cast<size_t>((function * 0x9e3779b97f4a7c15u) >> 54) % kRates;
+  }
+
   std::atomic<bool> short_{false};
+  std::atomic<uint64_t> marked_at_ns_{0};
   mutable std::mutex mutex_;  // guards all below
   std::unordered_map<uint64_t, Profile> profiles_;
   ResidencyStats stats_;

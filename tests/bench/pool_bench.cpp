@@ -8,6 +8,9 @@
 //     threads   pairs per second of 16 threads, mixed sizes
 //     growth    first use of 1 GiB
 //     launch    cuLaunchKernel of an empty kernel, and the same call past any interposer
+//     launch_short  cuLaunchKernel of a kernel that names two allocations on the device while
+//               others had to go to the host (FLEXLOM_DEVICE_LIMIT at most 256M), and past any
+//               interposer
 //     memory    host memory that 100,000 live allocations take
 //
 // Prints one JSON object per result. Nothing is subtracted: the cost of reading the clock is in
@@ -36,7 +39,7 @@ struct Bench {
   driver::Driver cuda = driver::Driver::load();
   CUdevice device = cuda.use_first_device();
   CUcontext context = nullptr;
-  CUfunction empty = nullptr;
+  CUfunction empty = nullptr, copy = nullptr;
   CUstream stream = nullptr;
   bench::Clock clock;
 
@@ -45,6 +48,7 @@ struct Bench {
     cuda.check(cuda.cuCtxGetCurrent_(&context), "cuCtxGetCurrent");
     cuda.check(cuda.cuModuleLoadData_(&module, flexlom_testing_fatbin), "cuModuleLoadData");
     empty = cuda.kernel(module, "flex_empty");
+    copy = cuda.kernel(module, "flex_copy");
     cuda.check(cuda.cuStreamCreate_(&stream, CU_STREAM_NON_BLOCKING), "cuStreamCreate");
     for (int i = 0; i < 100; ++i) cuda.launch(empty, 1, 1, stream);
     cuda.check(cuda.cuCtxSynchronize_(), "cuCtxSynchronize");
@@ -191,7 +195,8 @@ struct Bench {
 
   // Batches through the address that the program got alternate with batches through the driver's
   // own, in one process: two processes differ by more than what is measured here.
-  void launches() const {
+  template <typename Launch>
+  void compare_launches(const char* what, const char* what_direct, Launch launch) const {
     constexpr int kBatch = 100, kRounds = 1000;
     void* library = dlopen("libcuda.so.1", RTLD_NOW);
     driver::Driver direct = cuda;
@@ -201,7 +206,7 @@ struct Bench {
     std::vector<double> got, own;
     auto batch = [&](const driver::Driver& api, std::vector<double>& samples) {
       const double begin = clock.now_ns();
-      for (int i = 0; i < kBatch; ++i) api.launch(empty, 1, 1, stream);
+      for (int i = 0; i < kBatch; ++i) launch(api);
       samples.push_back((clock.now_ns() - begin) / kBatch);
       cuda.check(cuda.cuStreamSynchronize_(stream), "cuStreamSynchronize");
     };
@@ -210,8 +215,24 @@ struct Bench {
       batch(own_first ? direct : cuda, own_first ? own : got);
       batch(own_first ? cuda : direct, own_first ? got : own);
     }
-    report("launch", 0, std::move(got));
-    report("launch_direct", 0, std::move(own));
+    report(what, 0, std::move(got));
+    report(what_direct, 0, std::move(own));
+  }
+
+  void launches() const {
+    compare_launches("launch", "launch_direct",
+                     [&](const driver::Driver& api) { api.launch(empty, 1, 1, stream); });
+  }
+
+  void launches_short() const {
+    std::vector<CUdeviceptr> blocks(7);
+    for (std::size_t i = 0; i < blocks.size(); ++i)  // the last two, small ones, find room
+      cuda.check(cuda.cuMemAlloc_(&blocks[i], i < 5 ? 64 * kMiB : 4 * kMiB), "cuMemAlloc");
+    const CUdeviceptr from = blocks[5], to = blocks[6];
+    compare_launches("launch_short", "launch_short_direct", [&](const driver::Driver& api) {
+      api.launch(copy, 1, 1, stream, to, from, std::uint64_t{0});
+    });
+    for (const CUdeviceptr block : blocks) cuda.check(cuda.cuMemFree_(block), "cuMemFree");
   }
 
   // Anonymous memory only: on the simulated driver device memory is shared memory of this process.
@@ -241,9 +262,13 @@ int main(int argc, char** argv) {
   struct {
     const char* name;
     void (Bench::*measure)() const;
-  } const kinds[] = {{"pair", &Bench::pairs},    {"work", &Bench::work},
-                     {"async", &Bench::async},   {"threads", &Bench::threads},
-                     {"growth", &Bench::growth}, {"launch", &Bench::launches},
+  } const kinds[] = {{"pair", &Bench::pairs},
+                     {"work", &Bench::work},
+                     {"async", &Bench::async},
+                     {"threads", &Bench::threads},
+                     {"growth", &Bench::growth},
+                     {"launch", &Bench::launches},
+                     {"launch_short", &Bench::launches_short},
                      {"memory", &Bench::memory}};
   for (int i = 1; i < argc; ++i)
     if (std::none_of(std::begin(kinds), std::end(kinds),
@@ -252,7 +277,8 @@ int main(int argc, char** argv) {
       return 2;
     }
   if (argc < 2) {
-    std::fprintf(stderr, "usage: pool_bench pair|work|async|threads|growth|launch|memory...\n");
+    std::fprintf(
+        stderr, "usage: pool_bench pair|work|async|threads|growth|launch|launch_short|memory...\n");
     return 2;
   }
   Bench bench;
