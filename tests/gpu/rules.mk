@@ -30,6 +30,6 @@ ALL += $(GPU_PROGRAMS)
 GPU_TESTS += tests/gpu/run tests/gpu/moves $(BUILD)/gpu/fingerprint_check
 # A sanitizer's runtime would have to come before the preloaded library.
 ifeq ($(filter -fsanitize=%,$(CXXFLAGS)),)
-TESTS += tests/gpu/simulated_test tests/gpu/moves_simulated
+TESTS += tests/gpu/simulated_test tests/gpu/moves_simulated tests/gpu/killed_simulated
 endif
 TESTS += tests/gpu/fingerprint_simulated
