@@ -43,6 +43,12 @@ void Frames::put(Where where, unsigned order, const Frame& frame) {
   spare(where)[order].push_back(frame);
 }
 
+void Frames::give_back(Where where, unsigned order, Frame frame) {
+  // What the driver did not take back is still held, though nobody can use it any more.
+  if (windows_.close(order, &frame) && driver_.release(frame.handle) == CUDA_SUCCESS)
+    budget(where).give(page_bytes(order));
+}
+
 uint64_t Frames::release_spare(Where where, uint64_t want_bytes) {
   uint64_t released = 0;
   for (unsigned order = kPageOrders; order-- > 0 && released < want_bytes;) {

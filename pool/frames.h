@@ -34,6 +34,9 @@ class Frames {
   CUresult take(Where where, unsigned order, uint64_t keep_free_bytes, Frame* frame);
   // Keeps an unmapped frame for the next request.
   void put(Where where, unsigned order, const Frame& frame);
+  // To the driver at once. For frames that others may have mapped: they are used for nothing else,
+  // and the driver keeps the memory for as long as somebody has it.
+  void give_back(Where where, unsigned order, Frame frame);
   // A spare frame if there is one; nothing is created.
   bool take_spare(Where where, unsigned order, Frame* frame);
   // Maps a frame at a private address for our own copies; stays so for the frame's life.

@@ -288,7 +288,11 @@ bool DevicePool::unback(Span& span) {
       if (page.has_copy) frames_.put(Where::host, page.order, page.copy);
       continue;
     }
-    frames_.put(page.where, page.order, page.frame);
+    if (span.exported) {
+      frames_.give_back(page.where, page.order, page.frame);
+    } else {
+      frames_.put(page.where, page.order, page.frame);
+    }
     if (page.has_copy) frames_.put(Where::host, page.order, page.copy);
     if (observer_ != nullptr) observer_->unmapped(config_.device, address, bytes, page.where);
   }

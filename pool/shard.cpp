@@ -143,8 +143,8 @@ void Shard::take_idle(const Fence& fence, uint64_t before_tick, size_t want_byte
     while (*link != nullptr) {
       Object* object = *link;
       Span* span = object->span;
-      const bool idle = span->objects_used == 0 && span->idle_since <= before_tick &&
-                        !span->exported && span->moving == 0;
+      const bool idle =
+          span->objects_used == 0 && span->idle_since <= before_tick && span->moving == 0;
       if (!idle || found >= want_bytes) {
         link = &object->next;
         continue;

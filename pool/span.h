@@ -67,8 +67,9 @@ struct Span {
   uint32_t objects_total = 0;
   uint32_t objects_used = 0;       // live or pending
   std::atomic<bool> small{false};  // also read by who holds a stale pointer
-  bool exported =
-      false;  // its frames were handed to others: never moved, never cached for another size
+  // Its frames were handed to others: never moved, and given back rather than used for another
+  // size.
+  bool exported = false;
   uint64_t idle_since = 0;  // tick of the last hand-back
   // Written under the device's mutex, read without it: by then it may be another number.
   std::atomic<size_t> spilled_bytes{0};

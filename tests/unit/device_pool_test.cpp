@@ -277,7 +277,7 @@ TEST_CASE("pool: memory of a context ends with it") {
   CHECK(bench.pool->stats().live == 1);
 }
 
-TEST_CASE("pool: exported memory stays where it is") {
+TEST_CASE("pool: exported memory stays where it is while it is live, and its frames serve nobody else") {
   PoolBench bench(16, 16);
   const CUdeviceptr p = bench.must(3 * kGranule);
   DevicePool::Export pinned;
@@ -287,10 +287,16 @@ TEST_CASE("pool: exported memory stays where it is") {
   AllocationInfo info;
   REQUIRE(bench.pool->find(p, &info));
   CHECK(info.exported);
-  bench.free(p);
   bench.pool->trim(0);
   for (int i = 0; i < 9; ++i) bench.pool->sweep(1);
   CHECK(bench.driver.accessible(p, 3 * kGranule));
+  bench.free(p);
+  const int made = bench.driver.calls("create");
+  bench.pool->trim(0);
+  CHECK(bench.driver.held_bytes(Where::device) == 0);
+  const CUdeviceptr next = bench.must(3 * kGranule);
+  CHECK(bench.driver.calls("create") == made + 2);
+  bench.free(next);
   const CUdeviceptr spilled = bench.must(20 * kGranule);
   CHECK(bench.pool->pin_for_export(spilled, &pinned) == CUDA_ERROR_NOT_SUPPORTED);
   CHECK(bench.pool->pin_for_export(bench.pool->base() + (size_t{1} << 35), &pinned) == CUDA_ERROR_INVALID_VALUE);
