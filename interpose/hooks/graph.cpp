@@ -67,7 +67,8 @@ CUresult update(Entry entry, CUgraphExec exec, CUgraph graph, CUgraphExecUpdateR
   return r;
 }
 
-// The graph in a node is another one. With which code a driver refuses copies in it is not known.
+// The graph in a node is another one. An H200 refuses copies in it with UPDATE_FAILURE; setting one
+// copy it refuses with INVALID_VALUE.
 template <class Real>
 CUresult set_child(CUgraph child, Real real) {
   const CUresult r = real();

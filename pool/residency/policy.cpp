@@ -10,9 +10,8 @@
 namespace flexlom::pool::policy {
 namespace {
 
-// What a page's way over the link takes, in ns for each byte, and what giving its address another
-// frame and later the first kind again takes (0.34 + 0.42 ms on an H200), which copies hide.
-constexpr float kLink_ns_per_byte = 1 / 46.0f;
+// What giving a page's address another frame and later the first kind again takes (0.34 + 0.42 ms
+// on an H200), which copies hide.
 constexpr float kRemap_ns = 760'000;
 // Evicting a page without a copy on the host: its bytes go there too, and into a frame that may
 // have to be made, which takes ten times as long.

@@ -8,10 +8,8 @@ namespace flexlom::pool {
 
 namespace {
 
-// What promoting a page costs, all included: the copy at link speed with the remapping hidden
-// behind it reached 45 to 47 GB/s. Work that is slower in place by a quarter is better off with its
-// pages on the device.
-constexpr float kPromote_ns_per_byte = 1 / 46.0f;
+// Work that is slower in place than promoting by a quarter is better off with its pages on the
+// device.
 constexpr double kWorthIt = 1.25;
 // Stopping and starting the device around a batch.
 constexpr double kBatchFixed_ns = 100'000;
@@ -24,7 +22,7 @@ bool better_promoted(double ns_per_byte, const Touched& touched) {
   const double bytes = static_cast<double>(touched.spilled_bytes);
   const double in_place_ns = ns_per_byte * bytes * touched.touches_ahead;
   const double way_back = touched.touches_ahead > 1.5 ? 1.5 : 1.0;
-  return in_place_ns > bytes * kPromote_ns_per_byte * way_back * kWorthIt + kBatchFixed_ns;
+  return in_place_ns > bytes * policy::kLink_ns_per_byte * way_back * kWorthIt + kBatchFixed_ns;
 }
 
 // Pages demoted with the gate shut once; more are done in several goes, so that nobody waits long.
@@ -118,7 +116,7 @@ uint64_t Residency::make_room(DevicePool& pool, CUcontext context, uint64_t byte
 float Residency::cost_of(uint64_t function) const noexcept {
   const Rate& rate = rates_[place_of(function)];
   const bool known = function != 0 && rate.function.load(std::memory_order_acquire) == function;
-  return known ? rate.ns_per_byte.load(std::memory_order_relaxed) : kPromote_ns_per_byte;
+  return known ? rate.ns_per_byte.load(std::memory_order_relaxed) : policy::kLink_ns_per_byte;
 }
 
 void Residency::mark_progress() noexcept {
