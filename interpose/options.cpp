@@ -152,6 +152,13 @@ bool parse(std::string_view text, Policy& out) {
   return false;
 }
 
+bool parse(std::string_view text, Safety& out) {
+  text = trim(text);
+  if (!same_word(text, "strict") && !same_word(text, "tracked")) return false;
+  out = same_word(text, "tracked") ? Safety::tracked : Safety::strict;
+  return true;
+}
+
 bool parse(std::string_view text, int64_t& out) {
   text = trim(text);
   if (text == "-1") {

@@ -15,6 +15,7 @@ namespace flexlom {
 
 enum class SoftOom { automatic, on, off };
 enum class Policy { automatic, pin, lru };  // what may move, and which first
+enum class Safety { strict, tracked };      // when it may
 
 // An amount of memory, given in bytes or as a share of something known only later.
 struct Limit {
@@ -46,6 +47,7 @@ struct Options {
        verbose = false;
   SoftOom soft_oom = SoftOom::automatic;
   Policy policy = Policy::automatic;
+  Safety safety = Safety::strict;
   int64_t idle_trim_ms = 5000;  // 0: at once, -1: never
   Seconds stats_every;          // 0: only at the end
 };

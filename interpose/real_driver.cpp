@@ -170,8 +170,13 @@ class Current {
 
 CUresult RealDriver::stream_create(CUcontext context, CUstream* stream) noexcept {
   const Current current(context);
-  return current.result() == CUDA_SUCCESS ? CALL(cuStreamCreate, stream, CU_STREAM_NON_BLOCKING)
-                                          : current.result();
+  if (current.result() != CUDA_SUCCESS) return current.result();
+  // What we run beside the program is short, and the program waits for it.
+  int lowest = 0, highest = 0;
+  if (CALL(cuCtxGetStreamPriorityRange, &lowest, &highest) == CUDA_SUCCESS &&
+      CALL(cuStreamCreateWithPriority, stream, CU_STREAM_NON_BLOCKING, highest) == CUDA_SUCCESS)
+    return CUDA_SUCCESS;
+  return CALL(cuStreamCreate, stream, CU_STREAM_NON_BLOCKING);
 }
 
 void RealDriver::stream_destroy(CUcontext context, CUstream stream) noexcept {
@@ -204,6 +209,12 @@ CUresult RealDriver::copy(CUcontext context, CUstream stream, CUdeviceptr to, CU
 CUresult RealDriver::record_on(CUcontext context, CUstream stream, CUevent event) noexcept {
   const Current current(context);
   return current.result() == CUDA_SUCCESS ? CALL(cuEventRecord, event, stream) : current.result();
+}
+
+CUresult RealDriver::wait_on(CUcontext context, CUstream stream, CUevent event) noexcept {
+  const Current current(context);
+  return current.result() == CUDA_SUCCESS ? CALL(cuStreamWaitEvent, stream, event, 0u)
+                                          : current.result();
 }
 
 #undef CALL

@@ -30,6 +30,7 @@ class RealDriver final : public pool::Driver {
   CUresult copy(CUcontext context, CUstream stream, CUdeviceptr to, CUdeviceptr from,
                 size_t bytes) noexcept override;
   CUresult record_on(CUcontext context, CUstream stream, CUevent event) noexcept override;
+  CUresult wait_on(CUcontext context, CUstream stream, CUevent event) noexcept override;
   pool::Fingerprint* mark_buffer(CUcontext context, size_t* count) noexcept override;
   CUresult fingerprint(CUcontext context, CUstream stream, const pool::PageRange* pages,
                        size_t count, CUdeviceptr scratch,

@@ -55,6 +55,8 @@ pool::PoolConfig pool_config(const Options& options, Listener& listener) {
                           : options.policy == Policy::lru ? pool::policy::Kind::lru
                                                           : pool::policy::Kind::automatic;
   config.residency.watching = &doors::watching;
+  config.residency.tracked = options.safety == Safety::tracked;
+  if (config.residency.tracked) doors::tracking.store(true);
   if (options.stats_every.seconds > 0) {
     config.beat = [&listener] { listener.statistics(true); };
     config.beat_ms = uint64_t{options.stats_every.seconds} * 1000;

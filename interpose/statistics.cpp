@@ -36,9 +36,9 @@ std::string moves_text(const pool::ResidencyStats& s) {
   const pool::MoveStats& m = s.moves;
   std::string text = fmt::format(
       "promoted_bytes={} demoted_bytes={} demoted_copied_bytes={} clean_pages={} batches={} "
-      "shut_us={} longest_shut_us={} begin_us={} drain_us={} compare_us={} place_us={} "
+      "beside={} shut_us={} longest_shut_us={} begin_us={} drain_us={} compare_us={} place_us={} "
       "demote_us={} wait_us={} in_place={} in_place_bytes={} promoted_for={} measured={}",
-      m.promoted_bytes, m.demoted_bytes, m.demoted_copied_bytes, m.clean_pages, m.batches,
+      m.promoted_bytes, m.demoted_bytes, m.demoted_copied_bytes, m.clean_pages, m.batches, m.beside,
       m.shut_ns / 1000, m.longest_shut_ns / 1000, m.begin_ns / 1000, m.drain_ns / 1000,
       m.compare_ns / 1000, m.place_ns / 1000, m.demote_ns / 1000, m.wait_ns / 1000, s.in_place,
       s.in_place_bytes, s.promoted_for, s.measured);

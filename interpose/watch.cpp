@@ -1,6 +1,8 @@
 #include "interpose/watch.h"
 
 #include "interpose/doors/gate.h"
+#include "interpose/heat/data.h"
+#include "interpose/hooks/common.h"
 #include "interpose/runtime.h"
 
 namespace flexlom {
@@ -24,10 +26,14 @@ Watch::Watch(const heat::Named& named, CUstream stream, bool per_thread) noexcep
   pool::Submission submission;
   submission.words = graph ? named.graph->words.data() : named.words;
   submission.count = graph ? named.graph->words.size() : named.count;
-  if (submission.count == 0 || InsidePool::already() || doors::Submission::open()) return;
+  submission.wild = named.unknown || named.overflow || (graph && !named.graph->complete);
+  if ((submission.count == 0 && !submission.wild) || InsidePool::already()) return;
   rt_ = runtime();
   pool::Residency* residency = rt_ != nullptr ? rt_->pool.residency() : nullptr;
-  if (residency == nullptr) {
+  submission.may_move = !doors::Submission::open();
+  // In tracked mode each must be known, whether anything may move for it or not.
+  if (residency == nullptr ||
+      (!residency->is_tracked() && (submission.count == 0 || !submission.may_move))) {
     rt_ = nullptr;
     return;
   }
@@ -39,11 +45,52 @@ Watch::Watch(const heat::Named& named, CUstream stream, bool per_thread) noexcep
   if (collected) residency->observe(result.function, result.spilled_bytes, result.elapsed_ns);
   submission.function = function_ = identity(named);
   int device = 0;
-  if (rt_->current(&context_, &device) != CUDA_SUCCESS) return;
+  if (rt_->current(&context_, &device) != CUDA_SUCCESS) {
+    if (!residency->is_tracked()) return;
+    submission.may_move = false;
+  }
   submission.context = context_;
   rt_->pool.each_device([&](pool::DevicePool& pool) {
     const pool::Advice advice = residency->before(pool, submission);
     if (advice.measure) measured_bytes_ += advice.spilled_bytes;
+    if (advice.tick == 0) return;
+    uses_[use_count_++] = {&pool, advice.tick};
+    let_wait(*residency, advice.arrival, !submission.wild && !named.many_streams);
+  });
+}
+
+void Watch::submitted() noexcept {
+  InsidePool inside;
+  for (unsigned i = 0; i < use_count_; ++i)
+    rt_->pool.residency()->submitted(*uses_[i].pool, uses_[i].tick);
+}
+
+// The submission's stream, or else the caller, waits for what is on its way.
+void Watch::let_wait(pool::Residency& residency, uint64_t arrival, bool on_stream) noexcept {
+  const CUevent event = arrival != 0 ? residency.mover().event_of_arrival(arrival) : nullptr;
+  if (event == nullptr) return;
+  CUresult r = CUDA_ERROR_NOT_SUPPORTED;
+  if (on_stream) {
+    rt_->pool.fence().without_capture([&] {
+      r = per_thread_ ? FORWARD_TWIN(doors::Entry::cuStreamWaitEvent_ptsz, cuStreamWaitEvent,
+                                     stream_, event, 0u)
+                      : FORWARD(cuStreamWaitEvent, stream_, event, 0u);
+    });
+  }
+  if (r != CUDA_SUCCESS) residency.mover().settle_arrivals();
+}
+
+void Watch::copies(const void* data, size_t bytes) noexcept {
+  Runtime* rt = InsidePool::already() ? nullptr : runtime();
+  pool::Residency* residency = rt != nullptr ? rt->pool.residency() : nullptr;
+  if (residency == nullptr || !residency->is_tracked()) return;
+  InsidePool inside;
+  heat::each_address(data, bytes, [&](const CUdeviceptr* words, size_t count) {
+    uint64_t arrival = 0;
+    rt->pool.each_device([&](pool::DevicePool& pool) {
+      arrival = std::max(arrival, pool.seen_in_data(words, count));
+    });
+    if (arrival != 0) residency->mover().settle_arrivals();
   });
 }
 

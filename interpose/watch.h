@@ -8,6 +8,7 @@
 
 #include "interpose/doors/entries.h"
 #include "interpose/heat/named.h"
+#include "pool/pool.h"
 
 namespace flexlom {
 
@@ -18,10 +19,27 @@ class Watch {
   // Outside the gate: pages may move in here, which takes milliseconds. `per_thread`: stream 0
   // means the thread's own default stream.
   Watch(const heat::Named& named, CUstream stream, bool per_thread) noexcept;
+  ~Watch() {
+    if (use_count_ > 0) [[unlikely]]
+      submitted();
+  }
+  Watch(const Watch&) = delete;
+  Watch& operator=(const Watch&) = delete;
+  // Tracked mode: data on the host that the submission copies to a device. Memory whose address is
+  // in it may be used without being named from now on. Before start().
+  void copies(const void* data, size_t bytes) noexcept;
   void start() noexcept;  // right before the driver gets the work
   void stop(bool submitted) noexcept;
 
  private:
+  // Tracked mode: in flight in that pool, from the constructor to the destructor.
+  struct Use {
+    pool::DevicePool* pool;
+    pool::policy::Tick tick;
+  };
+  void submitted() noexcept;
+  void let_wait(pool::Residency& residency, uint64_t arrival, bool on_stream) noexcept;
+
   Runtime* rt_ = nullptr;
   const CUstream stream_;
   const bool per_thread_;
@@ -29,6 +47,8 @@ class Watch {
   uint64_t function_ = 0;
   uint64_t measured_bytes_ = 0;  // 0: not to be timed
   int sample_ = -1;
+  unsigned use_count_ = 0;
+  Use uses_[pool::kMaxDevices];  // the first `use_count_`
 };
 
 namespace doors {

@@ -5,6 +5,7 @@
 // waiting for the fence.
 #pragma once
 
+#include <condition_variable>
 #include <memory>
 #include <mutex>
 #include <unordered_map>
@@ -13,6 +14,7 @@
 
 #include "pool/address_space.h"
 #include "pool/frames.h"
+#include "pool/in_flight.h"
 #include "pool/observer.h"
 #include "pool/residency/move.h"
 #include "pool/residency/policy.h"
@@ -45,6 +47,27 @@ struct Touched {
   policy::Tick tick = 0;       // of the submission; 0: nothing
   uint64_t spilled_bytes = 0;  // of the allocations it names, in host frames
   double touches_ahead = 1;  // of the spilled ones, in the run of touches that this one is part of
+};
+
+// What tracked mode keeps of a submission besides (residency/tracked.h).
+struct Tracking {
+  struct Use {
+    Span* span;
+    policy::Tick before;  // when it was named last
+    bool untracked;
+  };
+  void add(Span* span, policy::Tick before, bool untracked) noexcept {
+    try {
+      spilled.push_back({span, before, untracked});
+    } catch (...) {
+      // Out of host memory: that one cannot be promoted beside running work.
+    }
+  }
+
+  bool wild = false;         // in: it may touch anything
+  std::vector<Use> spilled;  // allocations with pages in host frames
+  // Copies into what it names may still be under way: up to this arrival of the mover; 0: none.
+  uint64_t arrival = 0;
 };
 
 class DevicePool {
@@ -115,10 +138,34 @@ class DevicePool {
 
   // A submission names these addresses: the allocations that hold them, or end at them, are used.
   // `cost`: ns for each byte it would have to read in place; 0: not known.
-  Touched touch(const CUdeviceptr* words, size_t count, float cost = 0);
+  // With `tracking`, and when it touches anything or is wild: waits while pages of what it names
+  // change places, and is in flight until submitted(), which must follow.
+  Touched touch(const CUdeviceptr* words, size_t count, float cost = 0,
+                Tracking* tracking = nullptr);
   // The page changed places because that paid off, not because work had to have it.
   void note_exchanged(const PageId& page);
   policy::Tick touch_tick() const;
+
+  // Tracked mode (tracking.cpp).
+  void submitted(policy::Tick tick) noexcept;  // the driver has it, and the fence knows
+  // Makes sure that the end of what was submitted so far will be known.
+  void mark_uses() noexcept;
+  // The tick before which all work is over, as known now.
+  policy::Tick uses_over_before() noexcept;
+  // Takes pages that may change places while other work runs: those whose allocation nothing uses
+  // any more. `needed`: what the submission of `tick` is waiting for, used by nobody else; else
+  // what nobody has named since. A submission that names it waits from now on. False: may not.
+  bool claim_needed(const PageId& page, const Tracking& tracking, policy::Tick tick) noexcept;
+  bool claim_unused(const PageId& page) noexcept;
+  // `arrival`: copies into it are under way; 0: none of this batch.
+  void unclaim(const PageId& page, uint64_t arrival) noexcept;
+  // These words were seen in data that is copied to a device: what they point to may be used
+  // without being named.
+  // Waits while their pages change places; returns the last arrival that may be under way in them.
+  uint64_t seen_in_data(const CUdeviceptr* words, size_t count) noexcept;
+  // Whether tracked mode may move it at all: it was named, and not seen in data.
+  bool is_tracked(const Span& span) const noexcept;
+
   // Device frames to be had without taking any from anybody; large pages leave a reserve to small.
   uint64_t spare_device_bytes(bool for_large) const;
   // Bytes of spans ever made; written under the device's mutex.
@@ -173,6 +220,9 @@ class DevicePool {
   void drop_span(Span* span);
   void publish(Span& span, Span* value);
   Page* page_of(const PageId& id);
+  void wait_unclaimed(std::unique_lock<std::mutex>& touch_lock, const CUdeviceptr* words,
+                      size_t count, bool wild);
+  Span* span_named(CUdeviceptr word) const;
   static bool may_move(const Span& span);
   CUresult take_host_frame(std::unique_lock<std::mutex>& lock, unsigned order, Frame* frame);
   void drop_copies(uint64_t want_bytes);
@@ -236,6 +286,9 @@ class DevicePool {
   std::atomic<uint64_t> asked_peak_{0};
   mutable std::mutex touch_mutex_;  // guards histories and tick; taken last
   policy::Tick touch_tick_ = 0;
+  InFlight in_flight_;
+  uint32_t claims_ = 0;  // of all spans
+  std::condition_variable unclaimed_;
   alignas(64) mutable std::mutex async_mutex_;  // guards async_use_; taken with a shard locked
   std::unordered_map<CUmemoryPool, AsyncUse> async_use_;
 };

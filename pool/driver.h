@@ -72,6 +72,10 @@ class Driver {
   virtual CUresult record_on(CUcontext, CUstream, CUevent) noexcept {
     return CUDA_ERROR_NOT_SUPPORTED;
   }
+  // Makes a stream of ours wait for an event of ours (CUDA Driver API 6.18 cuStreamWaitEvent).
+  virtual CUresult wait_on(CUcontext, CUstream, CUevent) noexcept {
+    return CUDA_ERROR_NOT_SUPPORTED;
+  }
 
   // Fingerprints of pages (kernels/fingerprint.h), written to `marks` when the stream gets there.
   // `marks` lies in mark_buffer(), which both the processor and every device can reach; null: no

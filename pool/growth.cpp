@@ -199,6 +199,8 @@ Span* DevicePool::new_span(SizeKey key, unsigned shard) {
   {
     std::lock_guard touch_lock(touch_mutex_);
     span->history = {};
+    span->arrival = 0;
+    span->untracked = false;
   }
   span->idle_since = tick_;
   span->spilled_bytes = 0;

@@ -60,28 +60,39 @@ std::vector<policy::PageView> DevicePool::movable_pages(policy::Tick needed_tick
   return views;
 }
 
-Touched DevicePool::touch(const CUdeviceptr* words, size_t count, float cost) {
+// Of the large allocation that holds the word, or ends at it. The end of one may be the start of
+// another: then the other is meant.
+Span* DevicePool::span_named(CUdeviceptr word) const {
+  Span* span = contains(word) ? span_at(word) : nullptr;
+  if (span == nullptr) span = contains(word - 1) ? span_at(word - 1) : nullptr;
+  return span != nullptr && !span->small.load(std::memory_order_relaxed) ? span : nullptr;
+}
+
+Touched DevicePool::touch(const CUdeviceptr* words, size_t count, float cost, Tracking* tracking) {
   Touched result;
   double weighted = 0;
-  std::lock_guard lock(touch_mutex_);
-  const auto use = [&](CUdeviceptr address) {
-    Span* span = contains(address) ? span_at(address) : nullptr;
-    if (span == nullptr || span->small.load(std::memory_order_relaxed)) return;
+  std::unique_lock lock(touch_mutex_);
+  if (tracking != nullptr) wait_unclaimed(lock, words, count, tracking->wild);
+  for (size_t i = 0; i < count; ++i) {
+    Span* span = span_named(words[i]);
+    if (span == nullptr) continue;
     if (result.tick == 0) result.tick = ++touch_tick_;
-    if (span->history.last == touch_tick_) return;
+    if (span->history.last == touch_tick_) continue;
+    const policy::Tick before = span->history.last;
     policy::touch(span->history, touch_tick_, cost);
     const size_t spilled = span->spilled_bytes.load(std::memory_order_relaxed);
-    if (spilled == 0) return;
+    if (tracking != nullptr) {
+      tracking->arrival = std::max(tracking->arrival, span->arrival);
+      if (spilled > 0) tracking->add(span, before, span->untracked);
+    }
+    if (spilled == 0) continue;
     const policy::History& h = span->history;
     const double ahead = std::max(1.0, double{h.touches_per_use} - h.burst_touches);
     result.spilled_bytes += spilled;
     weighted += ahead * static_cast<double>(spilled);
-  };
-  for (size_t i = 0; i < count; ++i) {
-    // The end of one allocation may be the start of another: then the other is meant.
-    const bool inside = contains(words[i]) && span_at(words[i]) != nullptr;
-    use(inside ? words[i] : words[i] - 1);
   }
+  if (tracking != nullptr && tracking->wild && result.tick == 0) result.tick = ++touch_tick_;
+  if (tracking != nullptr && result.tick != 0) in_flight_.begin(result.tick, tracking->wild);
   if (result.spilled_bytes > 0)
     result.touches_ahead = weighted / static_cast<double>(result.spilled_bytes);
   return result;

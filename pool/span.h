@@ -83,6 +83,10 @@ struct Span {
   std::unique_ptr<Object[]> objects;
   std::vector<Page> pages;
   policy::History history;  // of the large object; guarded by the device pool's touch mutex
+  // Tracked mode (residency/tracked.h); guarded by the touch mutex, too.
+  uint32_t claims = 0;     // its pages are changing places: a submission that names it waits
+  uint64_t arrival = 0;    // the last batch of copies into its pages (Mover::Arrival); 0: none
+  bool untracked = false;  // may be used without being named: its address was seen in copied data
 
   size_t bytes() const { return size_t{count} << kGranuleShift; }
 };

@@ -6,6 +6,7 @@ std::atomic<uint32_t> work_submitted{0};
 CounterGroup counters[kCounterGroups];
 pool::Gate gate;
 std::atomic<bool> watching{false};
+std::atomic<bool> tracking{false};
 constinit thread_local unsigned thread_slot __attribute__((tls_model("initial-exec"))) = 0;
 
 constinit thread_local unsigned Submission::inside_ __attribute__((tls_model("initial-exec"))) = 0;

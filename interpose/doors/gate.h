@@ -44,6 +44,8 @@ inline void note_submission() noexcept {
 extern pool::Gate gate;
 // Memory has been short: submissions say what they name before they enter (watch.h).
 extern std::atomic<bool> watching;
+// Tracked mode: data that submissions copy to a device is looked at for addresses.
+extern std::atomic<bool> tracking;
 // In a forked child a shut gate would stay shut: its closer does not exist there.
 bool gate_abandoned() noexcept;
 

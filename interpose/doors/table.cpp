@@ -3,6 +3,7 @@
 #include "interpose/doors/gate.h"
 #include "interpose/doors/originals.h"
 #include "interpose/doors/ranges.h"
+#include "interpose/heat/data.h"
 #include "interpose/heat/names.h"
 #include "interpose/hooks/own.h"
 #include "interpose/watch.h"
@@ -35,6 +36,10 @@ struct GateDoor<E, CUresult (*)(A...)> {
     heat::Named named;
     heat::names(E, named, a...);
     Watch watch(named, stream_of(a...), per_thread_default_stream(E));
+    if (tracking.load(std::memory_order_relaxed)) {
+      heat::host_data(
+          E, [&](const void* data, size_t bytes) { watch.copies(data, bytes); }, a...);
+    }
     const Submission submission;
     watch.start();
     const CUresult r = real(a...);

@@ -47,9 +47,10 @@ struct Named {
 
   const Hull filter;
   unsigned count = 0;
-  bool overflow = false;  // more was named than `words` holds
-  bool unknown = false;   // its arguments could not be read: it may touch anything
-  uint64_t work = 0;      // threads launched, grid times block, saturated; 0: not a launch
+  bool overflow = false;      // more was named than `words` holds
+  bool unknown = false;       // its arguments could not be read: it may touch anything
+  bool many_streams = false;  // it goes to several
+  uint64_t work = 0;          // threads launched, grid times block, saturated; 0: not a launch
   // CUfunction or CUkernel, as the program gave it; CUgraphExec; for copies and fills the name of
   // the entry point (doors::EntryInfo::name). Tells one kind of work from another, nothing else.
   const void* function = nullptr;

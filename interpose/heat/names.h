@@ -48,6 +48,7 @@ inline void names(Entry, Named& n, const CUlaunchConfig* c, CUfunction f, void**
   name_attributes(n, c->attrs, c->numAttrs);
 }
 inline void names(Entry, Named& n, CUDA_LAUNCH_PARAMS* list, unsigned count, unsigned) noexcept {
+  n.many_streams = true;
   for (unsigned i = 0; list != nullptr && i < count; ++i) {
     const CUDA_LAUNCH_PARAMS& l = list[i];
     name_launch(n, l.function,

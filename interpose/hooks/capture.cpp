@@ -14,9 +14,13 @@ namespace {
 template <class Real>
 CUresult begin(Entry entry, Real real) {
   Runtime* rt = enter(entry);
-  // A submission, so that whoever shut the gate knows of every capture.
+  if (rt != nullptr) {
+    rt->pool.fence().capture_opening();
+    InsidePool inside;
+    if (pool::Residency* residency = rt->pool.residency()) residency->before_capture();
+  }
+  // A submission: while the gate is shut no capture opens.
   const doors::Submission submission;
-  if (rt != nullptr) rt->pool.fence().capture_opening();
   const CUresult r = real();
   if (rt != nullptr && r != CUDA_SUCCESS) rt->pool.fence().capture_closed();
   return r;

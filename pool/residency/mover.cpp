@@ -45,7 +45,10 @@ MoveStats Mover::stats() const {
 void Mover::release_context(CUcontext context) noexcept {
   const auto found = streams_.find(context);
   if (found == streams_.end()) return;
+  finish_arrivals(context);
   for (const CUevent event : found->second.events) driver_.event_destroy(context, event);
+  for (const CUevent event : found->second.arrivals) driver_.event_destroy(context, event);
+  if (found->second.marks != nullptr) driver_.stream_destroy(context, found->second.marks);
   driver_.stream_destroy(context, found->second.down);
   driver_.stream_destroy(context, found->second.up);
   streams_.erase(found);
@@ -117,6 +120,15 @@ Outcome Mover::run(const Batch& batch) {
     execute(job);
   }
   job.outcome.shut_ns = now_ns() - shut;
+  note_times();
+  std::lock_guard stats_lock(stats_mutex_);
+  ++stats_.batches;
+  stats_.shut_ns += job.outcome.shut_ns;
+  stats_.longest_shut_ns = std::max(stats_.longest_shut_ns, job.outcome.shut_ns);
+  return job.outcome;
+}
+
+void Mover::note_times() {
   std::lock_guard stats_lock(stats_mutex_);
   stats_.begin_ns = times_.begin_ns;
   stats_.drain_ns = times_.drain_ns;
@@ -124,10 +136,6 @@ Outcome Mover::run(const Batch& batch) {
   stats_.place_ns = times_.place_ns;
   stats_.demote_ns = times_.demote_ns;
   stats_.wait_ns = times_.wait_ns;
-  ++stats_.batches;
-  stats_.shut_ns += job.outcome.shut_ns;
-  stats_.longest_shut_ns = std::max(stats_.longest_shut_ns, job.outcome.shut_ns);
-  return job.outcome;
 }
 
 bool Mover::while_quiet(DevicePool& pool, const std::function<void()>& fn) {
@@ -245,6 +253,7 @@ void Mover::compare_marks(Job& job) {
   const Timer timer(times_.compare_ns);
   size_t room = 0;
   Fingerprint* marks = driver_.mark_buffer(job.batch.context, &room);
+  room /= 2;  // the other half is for arrivals
   std::vector<PageRange> ranges;
   std::vector<size_t> which;
   for (size_t i = 0; marks != nullptr && i < job.down.size() && ranges.size() < room; ++i) {
@@ -300,21 +309,35 @@ bool Mover::demote_next(Job& job) {
       continue;
     }
     if (job.batch.pool->finish_demote(down.move) != CUDA_SUCCESS) continue;
-    job.outcome.down_bytes += down.move.bytes;
-    if (!down.clean) job.outcome.down_copied_bytes += down.move.bytes;
-    {
-      std::lock_guard lock(stats_mutex_);
-      ++stats_.demoted_pages;
-      stats_.demoted_bytes += down.move.bytes;
-      stats_.clean_pages += down.clean;
-      if (!down.clean) stats_.demoted_copied_bytes += down.move.bytes;
-    }
-    if (observer_ != nullptr)
-      observer_->moved(
-          {job.batch.pool->device(), down.move.address, down.move.bytes, Where::host, !down.clean});
+    note_demoted(job, down);
     return true;
   }
   return false;
+}
+
+void Mover::note_demoted(Job& job, const Down& down) {
+  job.outcome.down_bytes += down.move.bytes;
+  if (!down.clean) job.outcome.down_copied_bytes += down.move.bytes;
+  {
+    std::lock_guard lock(stats_mutex_);
+    ++stats_.demoted_pages;
+    stats_.demoted_bytes += down.move.bytes;
+    stats_.clean_pages += down.clean;
+    if (!down.clean) stats_.demoted_copied_bytes += down.move.bytes;
+  }
+  if (observer_ != nullptr)
+    observer_->moved(
+        {job.batch.pool->device(), down.move.address, down.move.bytes, Where::host, !down.clean});
+}
+
+void Mover::note_promoted(DevicePool& pool, const Move& move) {
+  {
+    std::lock_guard lock(stats_mutex_);
+    ++stats_.promoted_pages;
+    stats_.promoted_bytes += move.bytes;
+  }
+  if (observer_ != nullptr)
+    observer_->moved({pool.device(), move.address, move.bytes, Where::device, true});
 }
 
 void Mover::execute(Job& job) {
@@ -324,6 +347,7 @@ void Mover::execute(Job& job) {
 
   size_t room = 0;
   Fingerprint* marks = driver_.mark_buffer(job.batch.context, &room);
+  room /= 2;
   const CUdeviceptr scratch = job.up.empty() ? 0 : job.batch.pool->scratch();
   struct Up {
     bool started = false, marked = false;
@@ -361,13 +385,7 @@ void Mover::execute(Job& job) {
     job.batch.pool->finish_promote(move, good, good && ups[i].marked ? marks + i : nullptr);
     if (!good) continue;
     job.outcome.up_bytes += move.bytes;
-    {
-      std::lock_guard lock(stats_mutex_);
-      ++stats_.promoted_pages;
-      stats_.promoted_bytes += move.bytes;
-    }
-    if (observer_ != nullptr)
-      observer_->moved({job.batch.pool->device(), move.address, move.bytes, Where::device, true});
+    note_promoted(*job.batch.pool, move);
   }
 }
 

@@ -10,9 +10,15 @@
 // Every wait is bounded. When one runs out, or a capture is open, the batch is given up and nothing
 // has changed; after work that does not end, the next tries come at growing intervals.
 //
+// In tracked mode there is another way (run_beside, beside.cpp): pages that nothing uses, claimed
+// by the caller, change places beside running work, and copies up are left under way: an arrival,
+// which whatever names those pages waits for on its stream.
+//
 // Thread safe; one batch at a time. Hold no lock of the pool across run().
 #pragma once
 
+#include <atomic>
+#include <deque>
 #include <functional>
 #include <map>
 #include <mutex>
@@ -44,6 +50,7 @@ struct MoveStats {
   uint64_t demoted_pages = 0, demoted_bytes = 0, demoted_copied_bytes = 0, clean_pages = 0;
   uint64_t promoted_pages = 0, promoted_bytes = 0;
   uint64_t batches = 0, shut_ns = 0, longest_shut_ns = 0;
+  uint64_t beside = 0;  // of the batches, those that stopped nothing
   // Where the time went: making host frames ready and waiting for work (both with the program
   // running), then, the gate shut, comparing fingerprints, remapping either way, waiting for
   // copies.
@@ -70,6 +77,23 @@ class Mover {
   // submit nothing. False: there was no quiet to be had, and it was not run. The caller is outside
   // the gate.
   bool while_quiet(DevicePool& pool, const std::function<void()>& fn);
+  // The pages are claimed (DevicePool::claim_*), and stay so until this returns; mutex() held. When
+  // pages came up `*arrival` is the number of their arrival, else 0.
+  Outcome run_beside(const Batch& batch, uint64_t* arrival);
+  // Closes the books of arrivals that are over; mutex() held.
+  void harvest() noexcept;
+  // The same for whoever passes by: does nothing when a batch is being moved.
+  void try_harvest() noexcept;
+  // Waits until no arrival is under way: milliseconds, only our own copies are waited for. Call it
+  // without mutex(), when no capture is open that began before an arrival.
+  void settle_arrivals() noexcept;
+  // What a stream must wait for before it touches pages of that arrival; null: it is over.
+  CUevent event_of_arrival(uint64_t arrival) noexcept;
+  uint64_t last_arrival() const noexcept { return arrivals_made_.load(std::memory_order_acquire); }
+  bool arriving() const noexcept {
+    return arrivals_over_.load(std::memory_order_relaxed) !=
+           arrivals_made_.load(std::memory_order_relaxed);
+  }
   // False while a recent failure to find the device quiet makes another try a waste.
   bool worth_trying() const noexcept;
   // Held while a context is destroyed, so that no batch uses it meanwhile.
@@ -83,6 +107,16 @@ class Mover {
   struct Streams {
     CUstream down = nullptr, up = nullptr;
     std::vector<CUevent> events;
+    CUstream marks = nullptr;       // beside: fingerprints of what arrived
+    std::vector<CUevent> arrivals;  // to use again
+  };
+  struct Arrival {
+    uint64_t number;
+    DevicePool* pool;
+    CUcontext context;
+    CUevent event;
+    std::vector<Move> moves;
+    std::vector<const Fingerprint*> marks;  // of each move; null: none
   };
   struct Down {
     Move move;
@@ -113,6 +147,13 @@ class Mover {
   bool demote_next(Job& job);
   bool wait_for(CUevent event);
   bool settle(Job& job);
+  void note_demoted(Job& job, const Down& down);
+  void note_promoted(DevicePool& pool, const Move& move);
+  void note_times();
+  bool demote_beside(Job& job, bool* compared);
+  uint64_t let_arrive(Job& job, std::vector<Move> moves);
+  void finish_arrival(bool arrived) noexcept;
+  void finish_arrivals(CUcontext context) noexcept;  // null: of all
 
   Driver& driver_;
   Fence& fence_;
@@ -125,6 +166,10 @@ class Mover {
   std::atomic<uint64_t> not_before_ns_{0};
   uint64_t pause_ns_ = 0;
   MoveStats times_;  // the times of the work done under mutex_
+  size_t marks_used_ = 0;
+  std::deque<Arrival> arrivals_;  // in order; changed under arrivals_mutex_ as well
+  mutable std::mutex arrivals_mutex_;
+  std::atomic<uint64_t> arrivals_made_{0}, arrivals_over_{0};
   mutable std::mutex stats_mutex_;
   MoveStats stats_;
 };

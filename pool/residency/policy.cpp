@@ -206,6 +206,11 @@ class Leavers {
         }
       }
     }
+    if (context.movers_only) {
+      std::erase_if(waiting_, [](const Candidate& c) {
+        return c.group >> 56 == staying_page || c.group >> 56 == smallest_page;
+      });
+    }
     std::make_heap(waiting_.begin(), waiting_.end(), leaves_later);
   }
 

@@ -56,6 +56,8 @@ struct PageView {
 struct Context {
   Kind kind = Kind::automatic;
   uint64_t free_bytes = 0;  // of device frames to be had without evicting anything
+  // Victims: of a program with a rhythm only the pages that do the moving, none of those that stay.
+  bool movers_only = false;
 };
 
 // The pages to demote so that `want_bytes` of device frames become free, best first. Ids of

@@ -87,6 +87,7 @@ void protect_young(const DevicePool& pool, const std::vector<PageId>& ids,
 uint64_t Residency::make_room(DevicePool& pool, CUcontext context, uint64_t bytes) noexcept {
   memory_is_short();
   if (config_.kind == policy::Kind::pin) return 0;
+  mover_.try_harvest();
   uint64_t freed = 0;
   try {
     while (freed < bytes && mover_.worth_trying()) {
@@ -126,12 +127,30 @@ void Residency::mark_progress() noexcept {
   if (marked_at_ns_.compare_exchange_strong(last, now, std::memory_order_relaxed)) fence_.mark();
 }
 
+Touched Residency::touch(DevicePool& pool, const Submission& submission, Tracking& tracking,
+                         Advice& advice) {
+  tracking.wild = submission.wild;
+  const Touched touched =
+      pool.touch(submission.words, submission.count, cost_of(submission.function), &tracking);
+  advice.tick = touched.tick;
+  advice.arrival = submission.wild ? mover_.last_arrival() : tracking.arrival;
+  if (mover_.arriving()) mover_.try_harvest();
+  return touched;
+}
+
+void Residency::submitted(DevicePool& pool, policy::Tick tick) noexcept {
+  pool.submitted(tick);
+  if (short_.load(std::memory_order_relaxed)) tracked_.note_use(pool);
+}
+
 Advice Residency::before(DevicePool& pool, const Submission& submission) noexcept {
   Advice advice;
-  const Touched touched =
-      pool.touch(submission.words, submission.count, cost_of(submission.function));
+  Tracking tracking;
+  const Touched touched = config_.tracked ? touch(pool, submission, tracking, advice)
+                                          : pool.touch(submission.words, submission.count,
+                                                       cost_of(submission.function));
   if (touched.tick % kMarkEvery == 0 && touched.tick != 0) mark_progress();
-  if (touched.spilled_bytes == 0) return advice;
+  if (touched.spilled_bytes == 0 || !submission.may_move) return advice;
   advice.spilled_bytes = touched.spilled_bytes;
   bool promote_first = false;
   {
@@ -146,6 +165,18 @@ Advice Residency::before(DevicePool& pool, const Submission& submission) noexcep
       advice.measure =
           !known || (!promote_first && profile.seen - profile.measured_at >= kMeasureEvery);
       if (advice.measure) profile.measured_at = profile.seen;
+    }
+  }
+  if (promote_first && config_.tracked && tracked_.worth_trying()) {
+    try {
+      uint64_t arrival = 0;
+      if (tracked_.promote(pool, submission, touched.tick, tracking, ready_bytes(pool), &arrival)) {
+        advice.arrival = std::max(advice.arrival, arrival);
+        std::lock_guard lock(mutex_);
+        ++stats_.promoted_for;
+        return advice;
+      }
+    } catch (...) {
     }
   }
   if (promote_first && mover_.worth_trying()) {

@@ -20,8 +20,11 @@
 
 #include "pool/residency/mover.h"
 #include "pool/residency/policy.h"
+#include "pool/residency/tracked.h"
 
 namespace flexlom::pool {
+
+struct Touched;
 
 // What a submission names, as the doors found it.
 struct Submission {
@@ -29,11 +32,16 @@ struct Submission {
   uint64_t function = 0;  // identifies the code and the amount of its work; 0: not a kernel
   const CUdeviceptr* words = nullptr;
   size_t count = 0;
+  bool wild = false;     // it may touch anything else, too
+  bool may_move = true;  // false: the caller is inside the gate, or has no context
 };
 
 struct Advice {
   bool measure = false;  // bracket it with events and report observe()
   uint64_t spilled_bytes = 0;
+  // Tracked mode. The submission is in flight since before() and until Residency::submitted().
+  policy::Tick tick = 0;
+  uint64_t arrival = 0;  // its stream must wait for this one; 0: for none
 };
 
 struct ResidencyStats {
@@ -49,12 +57,18 @@ class Residency {
  public:
   struct Config {
     policy::Kind kind = policy::Kind::automatic;
+    bool tracked = false;                   // tracked.h; submissions are watched from the start
     uint64_t batch_bytes = 256u << 20;      // promoted in one go
     std::atomic<bool>* watching = nullptr;  // told when memory becomes short
   };
 
   Residency(Driver& driver, Fence& fence, Gate& gate, Observer* observer, const Config& config)
-      : config_(config), fence_(fence), mover_(driver, fence, gate, observer) {}
+      : config_(config),
+        fence_(fence),
+        mover_(driver, fence, gate, observer),
+        tracked_(mover_, fence) {
+    if (config_.tracked && config_.watching != nullptr) config_.watching->store(true);
+  }
 
   // From now on submissions should say what they name.
   void memory_is_short() noexcept {
@@ -69,6 +83,15 @@ class Residency {
   // A measured submission took `elapsed_ns` on the device with `spilled_bytes` of what it named in
   // host frames.
   void observe(uint64_t function, uint64_t spilled_bytes, uint64_t elapsed_ns) noexcept;
+  bool is_tracked() const noexcept { return config_.tracked; }
+  // Tracked mode: the driver has what before() gave this advice for, and the fence knows of it.
+  void submitted(DevicePool& pool, policy::Tick tick) noexcept;
+  // Once the fence knows that a capture is about to open, and before the driver does: what a stream
+  // would have to wait for could not be waited for within a capture. Milliseconds; call it outside
+  // the gate.
+  void before_capture() noexcept {
+    if (config_.tracked) mover_.settle_arrivals();
+  }
   // Whether pages changed places.
   bool rebalance(DevicePool& pool, CUcontext context) noexcept;
 
@@ -88,6 +111,7 @@ class Residency {
 
   float cost_of(uint64_t function) const noexcept;
   void mark_progress() noexcept;
+  Touched touch(DevicePool& pool, const Submission& submission, Tracking& tracking, Advice& advice);
   bool promote(DevicePool& pool, const Submission& submission, policy::Tick tick);
   bool run(DevicePool& pool, CUcontext context, const std::vector<PageId>& ids,
            const policy::Plan& plan, Outcome* outcome);
@@ -95,6 +119,7 @@ class Residency {
   const Config config_;
   Fence& fence_;
   Mover mover_;
+  Tracked tracked_;
   // The rates again, for who looks at every submission: a table without a lock, where a function
   // may have lost its place to another and counts as not measured then.
   struct Rate {

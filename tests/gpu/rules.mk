@@ -27,9 +27,10 @@ gpu-programs: $(GPU_PROGRAMS)
 ALL += $(GPU_PROGRAMS)
 
 # Whole programs, for gpu-test of tests/rules.mk.
-GPU_TESTS += tests/gpu/run tests/gpu/moves $(BUILD)/gpu/fingerprint_check
+GPU_TESTS += tests/gpu/run tests/gpu/moves tests/gpu/moves_tracked $(BUILD)/gpu/fingerprint_check
 # A sanitizer's runtime would have to come before the preloaded library.
 ifeq ($(filter -fsanitize=%,$(CXXFLAGS)),)
-TESTS += tests/gpu/simulated_test tests/gpu/moves_simulated tests/gpu/killed_simulated
+TESTS += tests/gpu/simulated_test tests/gpu/moves_simulated tests/gpu/moves_tracked_simulated \
+  tests/gpu/killed_simulated
 endif
 TESTS += tests/gpu/fingerprint_simulated

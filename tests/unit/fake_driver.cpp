@@ -261,8 +261,11 @@ void FakeDriver::check_undisturbed(CUdeviceptr address, size_t bytes) {
         problem("unmap under a copy");
     }
   }
+  for (const auto& [running, n] : running_) {
+    if (meets(running, n)) problem("unmap of a page that running work uses");
+  }
   for (const auto& [used, n] : used_) {
-    if (!meets(used, n)) continue;
+    if (beside || !meets(used, n)) continue;
     if (gate != nullptr && !gate->is_shut()) problem("unmap of a used page with the gate open");
     if (busy()) problem("unmap of a used page while work runs");
   }
@@ -286,7 +289,7 @@ void FakeDriver::stream_destroy(CUcontext context, CUstream stream) noexcept {
 }
 
 void FakeDriver::queue(Stream& stream, const Operation& operation) {
-  if (gate != nullptr && !gate->is_shut()) problem("a copy begun with the gate open");
+  if (!beside && gate != nullptr && !gate->is_shut()) problem("a copy begun with the gate open");
   stream.queue.push_back(operation);
   ++stream.queued;
 }
@@ -296,8 +299,13 @@ void FakeDriver::run_next(Stream& stream) {
   const Operation o = stream.queue.front();
   stream.queue.pop_front();
   ++stream.done;
-  if (gate != nullptr && !gate->is_shut()) problem("a copy made with the gate open");
-  if (busy()) problem("a copy made while work runs");
+  if (o.until != nullptr) {
+    const auto other = streams_.find(o.until);
+    while (other != streams_.end() && other->second.done < o.covers) run_next(other->second);
+    return;
+  }
+  if (!beside && gate != nullptr && !gate->is_shut()) problem("a copy made with the gate open");
+  if (!beside && busy()) problem("a copy made while work runs");
   pool::Fingerprint mark{{o.bytes, 0x9e3779b97f4a7c15u}};
   for (size_t at = 0; at < o.bytes; at += kCell) {
     const uint64_t* const from = cell(o.from + at);
@@ -337,6 +345,22 @@ CUresult FakeDriver::record_on(CUcontext context, CUstream stream, CUevent event
   }
   it->second.stream = stream;
   it->second.covers = on->second.queued;
+  return CUDA_SUCCESS;
+}
+
+CUresult FakeDriver::wait_on(CUcontext, CUstream stream, CUevent event) noexcept {
+  std::lock_guard lock(mutex_);
+  if (const CUresult r = enter("wait_on")) return r;
+  const auto it = events_.find(event);
+  const auto on = streams_.find(stream);
+  if (it == events_.end() || on == streams_.end() || it->second.stream == nullptr) {
+    problem("wait of an unknown stream or for an event of no stream");
+    return CUDA_ERROR_INVALID_HANDLE;
+  }
+  Operation wait{};
+  wait.until = it->second.stream;
+  wait.covers = it->second.covers;
+  queue(on->second, wait);
   return CUDA_SUCCESS;
 }
 

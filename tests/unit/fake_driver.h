@@ -78,6 +78,17 @@ class FakeDriver : public pool::Driver {
     std::lock_guard lock(mutex_);
     used_.erase(address);
   }
+  // Tracked mode: pages move beside running work, and the gate is of no account, but what running
+  // work uses, as told here, must be left alone.
+  bool beside = false;
+  void run_on(CUdeviceptr address, size_t bytes) {
+    std::lock_guard lock(mutex_);
+    running_[address] = bytes;
+  }
+  void run_over(CUdeviceptr address) {
+    std::lock_guard lock(mutex_);
+    running_.erase(address);
+  }
   static constexpr size_t kCell = size_t{64} << 10;
   void write(CUdeviceptr address, uint64_t value);
   uint64_t read(CUdeviceptr address);
@@ -150,6 +161,7 @@ class FakeDriver : public pool::Driver {
   CUresult copy(CUcontext context, CUstream stream, CUdeviceptr to, CUdeviceptr from,
                 size_t bytes) noexcept override;
   CUresult record_on(CUcontext context, CUstream stream, CUevent event) noexcept override;
+  CUresult wait_on(CUcontext context, CUstream stream, CUevent event) noexcept override;
   pool::Fingerprint* mark_buffer(CUcontext context, size_t* count) noexcept override;
   CUresult fingerprint(CUcontext context, CUstream stream, const pool::PageRange* pages, size_t count,
                        CUdeviceptr, pool::Fingerprint* marks) noexcept override;
@@ -183,6 +195,8 @@ class FakeDriver : public pool::Driver {
     CUdeviceptr to, from;
     size_t bytes;
     pool::Fingerprint* mark;  // null: a copy
+    CUstream until = nullptr;  // not null: a wait for that many operations of the other stream
+    uint64_t covers = 0;
   };
   struct Stream {
     CUcontext context;
@@ -214,6 +228,7 @@ class FakeDriver : public pool::Driver {
   std::map<CUevent, Event> events_;
   std::map<CUstream, Stream> streams_;
   std::map<CUdeviceptr, size_t> used_;
+  std::map<CUdeviceptr, size_t> running_;
   std::vector<pool::Fingerprint> mark_buffer_;
   uint64_t device_bytes_ = 0, host_bytes_ = 0, peak_device_bytes_ = 0;
   uint64_t next_handle_ = 1;

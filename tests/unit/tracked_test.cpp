@@ -1,0 +1,236 @@
+// Tracked mode: which pages may move beside running work, who waits for them, and that the bytes
+// are there when they are looked at.
+#include <catch2/catch.hpp>
+
+#include <thread>
+
+#include "pool/in_flight.h"
+#include "pool/residency/residency.h"
+#include "tests/unit/move_bench.h"
+
+using namespace flexlom::pool;
+using flexlom::unit::kGranule;
+using flexlom::unit::MoveBench;
+
+namespace {
+
+// A program whose submissions are told to the pool, as the doors do it.
+struct TrackedBench : MoveBench {
+  Tracked tracked{mover, fence};
+
+  TrackedBench(uint64_t device_granules, uint64_t host_granules)
+      : MoveBench(device_granules, host_granules) {
+    driver.beside = true;
+  }
+  ~TrackedBench() { mover.settle_arrivals(); }
+
+  // Work that names these begins; with `run` it is running until finish_work().
+  Touched begin(const std::vector<CUdeviceptr>& named, Tracking* tracking = nullptr) {
+    Tracking own;
+    return pool->touch(named.data(), named.size(), 0, tracking != nullptr ? tracking : &own);
+  }
+  void submitted(const Touched& touched) {
+    submit();
+    pool->submitted(touched.tick);
+  }
+  void work(const std::vector<CUdeviceptr>& named) { submitted(begin(named)); }
+  // What is over is known.
+  void finish_work() {
+    pool->mark_uses();
+    finish();
+    fence.advance();
+    pool->uses_over_before();
+  }
+  bool promote_for(CUdeviceptr p, uint64_t* arrival, uint64_t ready_bytes = 0) {
+    Tracking tracking;
+    const Touched touched = begin({p}, &tracking);
+    Submission submission;
+    submission.context = context;
+    const bool done =
+        tracked.promote(*pool, submission, touched.tick, tracking, ready_bytes, arrival);
+    submitted(touched);
+    return done;
+  }
+};
+
+}  // namespace
+
+TEST_CASE("tracked: uses are over when all that was submitted before is, and not sooner") {
+  InFlight uses;
+  uses.begin(1, false);
+  uses.begin(2, false);
+  uses.end(2);
+  CHECK(uses.given_before(2) == 1);  // the first is still on its way to the driver
+  uses.mark(10, uses.given_before(2));
+  uses.end(1);
+  uses.mark(11, uses.given_before(2));
+  uses.passed(10);
+  CHECK_FALSE(uses.over(1));
+  uses.passed(11);
+  CHECK(uses.over(1));
+  CHECK(uses.over(2));
+  CHECK_FALSE(uses.over(3));
+
+  uses.begin(3, true);  // may touch anything
+  CHECK_FALSE(uses.over(1));
+  uses.end(3);
+  uses.mark(12, uses.given_before(3));
+  CHECK_FALSE(uses.over(1));
+  uses.passed(12);
+  CHECK(uses.over(1));
+}
+
+TEST_CASE("tracked: only what nothing uses can be claimed") {
+  TrackedBench bench(64, 64);
+  const CUdeviceptr never = bench.make(4), used = bench.make(4);
+  const auto claim = [&](CUdeviceptr p) {
+    const PageId page = bench.pages(Where::device, p).at(0);
+    const bool claimed = bench.pool->claim_unused(page);
+    if (claimed) bench.pool->unclaim(page, 0);
+    return claimed;
+  };
+  CHECK_FALSE(claim(never));  // nothing is known of it
+  const Touched touched = bench.begin({used});
+  CHECK_FALSE(claim(used));  // on its way
+  bench.submit();
+  bench.pool->mark_uses();
+  bench.finish();
+  bench.fence.advance();
+  bench.pool->uses_over_before();
+  CHECK_FALSE(claim(used));  // the mark came before the driver was known to have it
+  bench.submitted(touched);
+  CHECK_FALSE(claim(used));  // running
+  bench.finish_work();
+  CHECK(claim(used));
+
+  SECTION("an address seen in data keeps it from being claimed") {
+    const CUdeviceptr inside = used + 3 * kGranule + 8;
+    CHECK(bench.pool->seen_in_data(&inside, 1) == 0);
+    CHECK_FALSE(claim(used));
+  }
+  SECTION("work that may touch anything keeps everything") {
+    Tracking wild;
+    wild.wild = true;
+    const Touched t = bench.begin({}, &wild);
+    REQUIRE(t.tick != 0);
+    CHECK_FALSE(claim(used));
+    bench.submitted(t);
+    bench.finish_work();
+    CHECK(claim(used));
+  }
+}
+
+TEST_CASE("tracked: whoever names a claimed page waits until it is in its place") {
+  TrackedBench bench(64, 64);
+  const CUdeviceptr p = bench.make(4), other = bench.make(4);
+  bench.work({p, other});
+  bench.finish_work();
+  const PageId page = bench.pages(Where::device, p).at(0);
+  REQUIRE(bench.pool->claim_unused(page));
+  bench.work({other});  // does not wait
+  const bool wild = GENERATE(false, true);
+  std::atomic<bool> through{false};
+  uint64_t arrival = 0;
+  std::thread submitter([&] {
+    Tracking tracking;
+    tracking.wild = wild;
+    const Touched t = bench.begin(wild ? std::vector<CUdeviceptr>{} : std::vector{p}, &tracking);
+    through = true;
+    arrival = tracking.arrival;
+    bench.submitted(t);
+  });
+  for (int i = 0; i < 20 && !through; ++i)
+    std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  CHECK_FALSE(through);
+  bench.pool->unclaim(page, 7);
+  submitter.join();
+  CHECK(through);
+  if (!wild) CHECK(arrival == 7);
+}
+
+TEST_CASE("tracked: pages come up beside running work, in place of what is over") {
+  TrackedBench bench(16, 64);
+  const CUdeviceptr idle = bench.make(6), busy = bench.make(6);
+  const CUdeviceptr wanted = bench.make(6, false);
+  bench.demote(wanted);
+  REQUIRE(bench.spilled(wanted) == 6 * kGranule);
+  bench.work({idle});
+  bench.work({wanted});
+  bench.finish_work();
+  bench.work({busy});
+  bench.driver.run_on(busy, 6 * kGranule);
+
+  const uint64_t shut_ns = bench.mover.stats().shut_ns;
+  uint64_t arrival = 0;
+  REQUIRE(bench.promote_for(wanted, &arrival));
+  CHECK(bench.spilled(wanted) == 0);
+  CHECK(bench.spilled(busy) == 0);
+  CHECK(bench.spilled(idle) > 0);
+  REQUIRE(arrival != 0);
+  CHECK(bench.mover.arriving());
+  CHECK(bench.mover.event_of_arrival(arrival) != nullptr);
+  // Whoever names it from now on is told to wait.
+  Tracking tracking;
+  bench.submitted(bench.begin({wanted + kGranule}, &tracking));
+  CHECK(tracking.arrival == arrival);
+  bench.mover.settle_arrivals();
+  CHECK_FALSE(bench.mover.arriving());
+  CHECK(bench.mover.event_of_arrival(arrival) == nullptr);
+  bench.verify();
+  CHECK(bench.mover.stats().beside == 1);
+  CHECK(bench.mover.stats().shut_ns == shut_ns);  // nobody was held
+
+  // Unchanged since, so it leaves without a copy; then changed, and copied.
+  bench.driver.run_over(busy);
+  bench.finish_work();
+  const MoveStats before = bench.mover.stats();
+  REQUIRE(bench.promote_for(idle, &arrival, 8 * kGranule));
+  bench.mover.settle_arrivals();
+  bench.verify();
+  const MoveStats after = bench.mover.stats();
+  CHECK(after.clean_pages > before.clean_pages);
+  bench.rewrite(idle);
+  bench.finish_work();
+  REQUIRE(bench.promote_for(bench.spilled(wanted) > 0 ? wanted : busy, &arrival, 12 * kGranule));
+  bench.mover.settle_arrivals();
+  bench.verify();
+  CHECK(bench.mover.stats().demoted_copied_bytes > after.demoted_copied_bytes);
+}
+
+TEST_CASE("tracked: what cannot be had without waiting for ever is left alone") {
+  TrackedBench bench(8, 64);
+  const CUdeviceptr busy = bench.make(6), wanted = bench.make(6, false);
+  bench.demote(wanted);
+  bench.work({wanted});
+  bench.finish_work();
+  bench.work({busy});  // never ends
+  bench.driver.run_on(busy, 6 * kGranule);
+  uint64_t arrival = 0;
+  CHECK_FALSE(bench.promote_for(wanted, &arrival));
+  CHECK(arrival == 0);
+  CHECK(bench.spilled(wanted) == 6 * kGranule);
+  CHECK_FALSE(bench.tracked.worth_trying());
+  // Nothing is claimed any more: this does not hang.
+  bench.work({wanted, busy});
+  bench.driver.run_over(busy);
+  bench.finish_work();
+}
+
+TEST_CASE("tracked: nothing moves while a capture is open") {
+  TrackedBench bench(8, 64);
+  const CUdeviceptr idle = bench.make(6), wanted = bench.make(6, false);
+  bench.demote(wanted);
+  bench.work({wanted, idle});
+  bench.finish_work();
+  bench.fence.capture_opening();
+  bench.driver.capturing = true;
+  uint64_t arrival = 0;
+  CHECK_FALSE(bench.promote_for(wanted, &arrival));
+  CHECK_FALSE(bench.tracked.worth_trying());
+  bench.driver.capturing = false;
+  bench.fence.capture_closed();
+  bench.finish_work();
+  CHECK(bench.promote_for(wanted, &arrival));
+  bench.mover.settle_arrivals();
+  bench.verify();
+}
