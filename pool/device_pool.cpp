@@ -8,17 +8,13 @@
 #include <new>
 
 #include "pool/check.h"
+#include "pool/residency/decisions.h"
 
 namespace flexlom::pool {
 
 namespace {
 
 constexpr size_t kSmallestSpace = size_t{1} << 36;
-
-// Device bytes that large allocations leave for small pages: a sixteenth, at most 64 MiB.
-uint64_t small_reserve(uint64_t budget) {
-  return std::min<uint64_t>(budget / 16, 64u << 20) & ~(kGranule - 1);
-}
 
 }  // namespace
 
@@ -55,7 +51,7 @@ DevicePool::DevicePool(Driver& driver, Fence& fence, Observer* observer, Budget&
       device_budget_(config.device_budget_bytes),
       config_(config),
       base_(base),
-      small_reserve_(small_reserve(config.device_budget_bytes)),
+      small_reserve_(policy::small_reserve_bytes(config.device_budget_bytes)),
       space_(base, bytes),
       frames_(driver, config.device, device_budget_, host_budget, config.host_vmm,
               config.window_hint) {

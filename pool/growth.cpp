@@ -153,8 +153,7 @@ Object* DevicePool::grow_now(const Request& request, SizeKey key, unsigned shard
 void DevicePool::make_room(const Request& request, uint32_t granules) {
   const uint64_t bytes = uint64_t{granules} << kGranuleShift;
   const uint64_t spare = spare_device_bytes(granules > 1);
-  // A request beyond half of the budget would push out everything, itself included.
-  if (bytes > device_budget_.limit() / 2) return residency_->memory_is_short();
+  if (bytes > device_budget_.limit() / policy::kLargestShare) return residency_->memory_is_short();
   if (bytes > spare) residency_->make_room(*this, request.context, bytes - spare);
 }
 

@@ -10,6 +10,7 @@
 
 #include "pool/check.h"
 #include "pool/device_pool.h"
+#include "pool/residency/decisions.h"
 
 namespace flexlom::pool {
 
@@ -86,10 +87,8 @@ Touched DevicePool::touch(const CUdeviceptr* words, size_t count, float cost, Tr
       if (spilled > 0) tracking->add(span, before, span->untracked);
     }
     if (spilled == 0) continue;
-    const policy::History& h = span->history;
-    const double ahead = std::max(1.0, double{h.touches_per_use} - h.burst_touches);
     result.spilled_bytes += spilled;
-    weighted += ahead * static_cast<double>(spilled);
+    weighted += policy::touches_ahead(span->history) * static_cast<double>(spilled);
   }
   if (tracking != nullptr && tracking->wild && result.tick == 0) result.tick = ++touch_tick_;
   if (tracking != nullptr && result.tick != 0) in_flight_.begin(result.tick, tracking->wild);

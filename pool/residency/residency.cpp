@@ -8,44 +8,15 @@ namespace flexlom::pool {
 
 namespace {
 
-// Work that is slower in place than promoting by a quarter is better off with its pages on the
-// device.
-constexpr double kWorthIt = 1.25;
-// Stopping and starting the device around a batch.
-constexpr double kBatchFixed_ns = 100'000;
-// A rate is measured again after this many uses: the work may have changed.
-constexpr uint32_t kMeasureEvery = 64;
-
-// In place costs once for every touch of the use that begins now; promoting costs once, and once
-// more for the way back when the use writes. That is not known: half of it is counted.
-bool better_promoted(double ns_per_byte, const Touched& touched) {
-  const double bytes = static_cast<double>(touched.spilled_bytes);
-  const double in_place_ns = ns_per_byte * bytes * touched.touches_ahead;
-  const double way_back = touched.touches_ahead > 1.5 ? 1.5 : 1.0;
-  return in_place_ns > bytes * policy::kLink_ns_per_byte * way_back * kWorthIt + kBatchFixed_ns;
-}
-
-// Pages demoted with the gate shut once; more are done in several goes, so that nobody waits long.
-constexpr uint64_t kMostDemoted = uint64_t{1} << 30;
-// Device frames kept free between promotions: the next batch's copies start into them at once, and
-// the remapping of what leaves for it hides behind those copies.
-constexpr uint64_t kReadyBytes = 128u << 20;
-constexpr uint64_t kReadyShare = 32;
 // The fence is advanced after this many submissions, so that waiting for work can tell a long queue
 // from a kernel that spins.
 constexpr policy::Tick kMarkEvery = 32;
 // And not more often than this: a mark is an event, which costs as much as a launch.
 constexpr uint64_t kMarkSoonest_ns = 2'000'000;
-// How often it is asked whether pages should change places, in submissions that read in place: soon
-// again after an exchange, seldom while there is nothing to exchange.
-constexpr uint64_t kRebalanceSoonest = 8;
-constexpr uint64_t kRebalanceSeldom = 512;
-// The youngest spans, together this share of the budget, are not demoted for a new one.
-constexpr uint64_t kYoungShare = 8;
 constexpr size_t kMostProfiles = 1u << 16;
 
 uint64_t ready_bytes(const DevicePool& pool) {
-  return std::min(kReadyBytes, pool.device_budget_bytes() / kReadyShare);
+  return policy::ready_bytes(pool.device_budget_bytes());
 }
 
 }  // namespace
@@ -71,14 +42,12 @@ bool Residency::run(DevicePool& pool, CUcontext context, const std::vector<PageI
 
 namespace {
 
-// Memory made a moment ago is about to be used, though nothing is known of it yet: activations come
-// after the weights, and must not push each other out.
 void protect_young(const DevicePool& pool, const std::vector<PageId>& ids,
                    std::vector<policy::PageView>* views) {
   const uint64_t made = pool.made_bytes();
   for (size_t i = 0; i < ids.size(); ++i) {
     const uint64_t born = ids[i].span->born_bytes.load(std::memory_order_relaxed);
-    if (made - born < pool.device_budget_bytes() / kYoungShare) (*views)[i].needed = true;
+    if (policy::is_young(born, made, pool.device_budget_bytes())) (*views)[i].needed = true;
   }
 }
 
@@ -95,13 +64,7 @@ uint64_t Residency::make_room(DevicePool& pool, CUcontext context, uint64_t byte
       auto views = pool.movable_pages(0, &ids);
       protect_young(pool, ids, &views);
       policy::Plan plan;
-      const policy::Context policy_context{config_.kind, 0};
-      const uint64_t want = std::min(bytes - freed, kMostDemoted);
-      plan.demote = policy::victims(views, want, pool.touch_tick(), policy_context);
-      if (plan.demote.empty()) {
-        for (policy::PageView& view : views) view.needed = false;
-        plan.demote = policy::victims(views, want, pool.touch_tick(), policy_context);
-      }
+      plan.demote = policy::leave_for_new(views, bytes - freed, pool.touch_tick(), config_.kind);
       Outcome outcome;
       if (!run(pool, context, ids, plan, &outcome) || outcome.down_bytes == 0) break;
       freed += outcome.down_bytes;
@@ -158,13 +121,10 @@ Advice Residency::before(DevicePool& pool, const Submission& submission) noexcep
     ++stats_.touched;
     if (config_.kind != policy::Kind::pin && submission.function != 0 &&
         (profiles_.size() < kMostProfiles || profiles_.count(submission.function) > 0)) {
-      Profile& profile = profiles_[submission.function];
-      ++profile.seen;
-      const bool known = profile.ns_per_byte > 0;
-      promote_first = known && better_promoted(profile.ns_per_byte, touched);
-      advice.measure =
-          !known || (!promote_first && profile.seen - profile.measured_at >= kMeasureEvery);
-      if (advice.measure) profile.measured_at = profile.seen;
+      const auto choice = profiles_[submission.function].choose(
+          touched.spilled_bytes, touched.touches_ahead, config_.kind);
+      promote_first = choice.promote_first;
+      advice.measure = choice.measure;
     }
   }
   if (promote_first && config_.tracked && tracked_.worth_trying()) {
@@ -194,14 +154,12 @@ Advice Residency::before(DevicePool& pool, const Submission& submission) noexcep
     std::lock_guard lock(mutex_);
     ++stats_.in_place;
     stats_.in_place_bytes += advice.spilled_bytes;
-    rebalance_now = stats_.in_place >= rebalance_at_;
-    if (rebalance_now) rebalance_at_ = stats_.in_place + kRebalanceSeldom;
+    rebalance_now = exchange_pace_.due(stats_.in_place);
   }
   if (rebalance_now) {
     const bool moved = rebalance(pool, submission.context);
     std::lock_guard lock(mutex_);
-    rebalance_every_ = moved ? kRebalanceSoonest : std::min(rebalance_every_ * 2, kRebalanceSeldom);
-    rebalance_at_ = stats_.in_place + rebalance_every_;
+    exchange_pace_.done(stats_.in_place, moved);
   }
   return advice;
 }
@@ -210,14 +168,8 @@ bool Residency::promote(DevicePool& pool, const Submission& submission, policy::
   std::vector<PageId> ids;
   auto views = pool.movable_pages(tick, &ids);
   const uint64_t spare = pool.spare_device_bytes(true);
-  const uint64_t ready = ready_bytes(pool);
-  const policy::Context context{config_.kind, spare > ready ? spare - ready : 0};
-  policy::Plan plan = policy::plan(views, config_.batch_bytes, tick, context);
-  if (spare < ready && !plan.promote.empty()) {
-    for (const uint32_t id : plan.demote) views[id].movable = false;
-    const auto more = policy::victims(views, ready - spare, tick, context);
-    plan.demote.insert(plan.demote.end(), more.begin(), more.end());
-  }
+  const policy::Plan plan = policy::plan_promotion(views, config_.batch_bytes, spare,
+                                                   ready_bytes(pool), tick, config_.kind);
   Outcome outcome;
   return run(pool, submission.context, ids, plan, &outcome) && outcome.up_bytes > 0;
 }
@@ -228,20 +180,10 @@ void Residency::observe(uint64_t function, uint64_t spilled_bytes, uint64_t elap
   const auto found = profiles_.find(function);
   if (found == profiles_.end()) return;
   if (spilled_bytes == 0) return;
-  Profile& profile = found->second;
-  const auto rate = static_cast<float>(elapsed_ns) / static_cast<float>(spilled_bytes);
-  profile.rates[profile.measured++ % Profile::kKept] = rate;
-  // Single rates are off both ways: too high where little was spilled and the time is that of the
-  // work itself, too low where the work touches only a part of a spilled allocation. Of two the
-  // lower one: what is left in place for once is measured again.
-  float sorted[Profile::kKept];
-  const uint32_t count = std::min(profile.measured, Profile::kKept);
-  std::copy_n(profile.rates, count, sorted);
-  std::sort(sorted, sorted + count);
-  profile.ns_per_byte = sorted[(count - 1) / 2];
+  const float rate = found->second.observe(spilled_bytes, elapsed_ns);
   // A reader in between may see the rate of another function once: a guess that is a little off.
   Rate& shown = rates_[place_of(function)];
-  shown.ns_per_byte.store(sorted[(count - 1) / 2], std::memory_order_relaxed);
+  shown.ns_per_byte.store(rate, std::memory_order_relaxed);
   shown.function.store(function, std::memory_order_release);
 }
 
@@ -251,10 +193,8 @@ bool Residency::rebalance(DevicePool& pool, CUcontext context) noexcept {
     std::vector<PageId> ids;
     const auto views = pool.movable_pages(0, &ids);
     const uint64_t spare = pool.spare_device_bytes(true);
-    const uint64_t ready = ready_bytes(pool);
-    const policy::Context policy_context{config_.kind, spare > ready ? spare - ready : 0};
-    const policy::Plan plan =
-        policy::exchanges(views, config_.batch_bytes, pool.touch_tick(), policy_context);
+    const policy::Plan plan = policy::plan_exchange(
+        views, config_.batch_bytes, spare, ready_bytes(pool), pool.touch_tick(), config_.kind);
     Outcome outcome;
     if (!run(pool, context, ids, plan, &outcome)) return false;
     for (const auto* list : {&plan.promote, &plan.demote}) {

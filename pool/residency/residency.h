@@ -8,8 +8,8 @@
 //   submissions go on reading in place    -> rebalance(): pages touched more often change places
 //                                            with pages touched less
 //
-// The policy is pure (policy.h), the mechanics are the mover's (mover.h). Here is what is between:
-// collecting the page table, and remembering for each function how fast it reads over the link.
+// What to move is decided by pure functions (policy.h, decisions.h), the mechanics are the mover's
+// (mover.h). Here is what is between: collecting the page table, and handing it over.
 //
 // Thread safe. Hold no lock of the pool across any of these.
 #pragma once
@@ -18,8 +18,8 @@
 #include <mutex>
 #include <unordered_map>
 
+#include "pool/residency/decisions.h"
 #include "pool/residency/mover.h"
-#include "pool/residency/policy.h"
 #include "pool/residency/tracked.h"
 
 namespace flexlom::pool {
@@ -99,16 +99,6 @@ class Residency {
   ResidencyStats stats() const;
 
  private:
-  // How fast a function gets through what it names while that is spilled.
-  struct Profile {
-    static constexpr uint32_t kKept = 5;
-    double ns_per_byte = 0;   // 0: not measured yet; the median of what is kept
-    float rates[kKept] = {};  // the last measured, in a ring
-    uint32_t measured = 0;
-    uint32_t seen = 0;
-    uint32_t measured_at = 0;
-  };
-
   float cost_of(uint64_t function) const noexcept;
   void mark_progress() noexcept;
   Touched touch(DevicePool& pool, const Submission& submission, Tracking& tracking, Advice& advice);
@@ -135,10 +125,9 @@ class Residency {
   std::atomic<bool> short_{false};
   std::atomic<uint64_t> marked_at_ns_{0};
   mutable std::mutex mutex_;  // guards all below
-  std::unordered_map<uint64_t, Profile> profiles_;
+  std::unordered_map<uint64_t, policy::Profile> profiles_;
   ResidencyStats stats_;
-  uint64_t rebalance_at_ = 8;  // by the count of submissions that read in place
-  uint64_t rebalance_every_ = 8;
+  policy::ExchangePace exchange_pace_;
 };
 
 }  // namespace flexlom::pool

@@ -1,0 +1,101 @@
+#include "pool/residency/decisions.h"
+
+#include "pool/types.h"
+
+namespace flexlom::pool::policy {
+namespace {
+
+// Work that is slower in place than promoting by a quarter is better off with its pages on the
+// device.
+constexpr double kWorthIt = 1.25;
+// Stopping and starting the device around a batch.
+constexpr double kBatchFixed_ns = 100'000;
+// A rate is measured again after this many uses: the work may have changed.
+constexpr uint32_t kMeasureEvery = 64;
+constexpr uint64_t kReadyBytes = 128u << 20;
+constexpr uint64_t kReadyShare = 32;
+// The youngest spans, together this share of the budget, are not demoted for a new one.
+constexpr uint64_t kYoungShare = 8;
+
+uint64_t beyond(uint64_t spare_bytes, uint64_t ready) {
+  return spare_bytes > ready ? spare_bytes - ready : 0;
+}
+
+}  // namespace
+
+uint64_t small_reserve_bytes(uint64_t budget_bytes) noexcept {
+  return std::min<uint64_t>(budget_bytes / 16, 64u << 20) & ~(uint64_t{kGranule} - 1);
+}
+
+// In place costs once for every touch of the use that begins now; promoting costs once, and once
+// more for the way back when the use writes. That is not known: half of it is counted.
+bool better_promoted(double ns_per_byte, uint64_t spilled_bytes, double touches_ahead) noexcept {
+  const double bytes = static_cast<double>(spilled_bytes);
+  const double in_place_ns = ns_per_byte * bytes * touches_ahead;
+  const double way_back = touches_ahead > 1.5 ? 1.5 : 1.0;
+  return in_place_ns > bytes * kLink_ns_per_byte * way_back * kWorthIt + kBatchFixed_ns;
+}
+
+Profile::Choice Profile::choose(uint64_t spilled_bytes, double touches_ahead, Kind kind) noexcept {
+  Choice choice;
+  if (kind == Kind::pin) return choice;
+  ++seen_;
+  const bool known = ns_per_byte_ > 0;
+  choice.promote_first =
+      known && better_promoted(double{ns_per_byte_}, spilled_bytes, touches_ahead);
+  choice.measure = !known || (!choice.promote_first && seen_ - measured_at_ >= kMeasureEvery);
+  if (choice.measure) measured_at_ = seen_;
+  return choice;
+}
+
+// Single rates are off both ways: too high where little was spilled and the time is that of the
+// work itself, too low where the work touches only a part of a spilled allocation. Of two the lower
+// one: what is left in place for once is measured again.
+float Profile::observe(uint64_t spilled_bytes, uint64_t elapsed_ns) noexcept {
+  if (spilled_bytes == 0) return ns_per_byte_;
+  rates_[measured_++ % kKept] = static_cast<float>(elapsed_ns) / static_cast<float>(spilled_bytes);
+  float sorted[kKept];
+  const uint32_t count = std::min(measured_, kKept);
+  std::copy_n(rates_, count, sorted);
+  std::sort(sorted, sorted + count);
+  return ns_per_byte_ = sorted[(count - 1) / 2];
+}
+
+uint64_t ready_bytes(uint64_t budget_bytes) noexcept {
+  return std::min(kReadyBytes, budget_bytes / kReadyShare);
+}
+
+bool is_young(uint64_t born_bytes, uint64_t made_bytes, uint64_t budget_bytes) noexcept {
+  return made_bytes - born_bytes < budget_bytes / kYoungShare;
+}
+
+std::vector<uint32_t> leave_for_new(std::vector<PageView>& pages, uint64_t want_bytes, Tick now,
+                                    Kind kind) {
+  const Context context{kind, 0};
+  const uint64_t want = std::min(want_bytes, kMostDemoted_bytes);
+  std::vector<uint32_t> leaving = victims(pages, want, now, context);
+  if (leaving.empty()) {
+    for (PageView& page : pages) page.needed = false;
+    leaving = victims(pages, want, now, context);
+  }
+  return leaving;
+}
+
+Plan plan_promotion(std::vector<PageView>& pages, uint64_t batch_bytes, uint64_t spare_bytes,
+                    uint64_t ready, Tick now, Kind kind) {
+  const Context context{kind, beyond(spare_bytes, ready)};
+  Plan result = plan(pages, batch_bytes, now, context);
+  if (spare_bytes < ready && !result.promote.empty()) {
+    for (const uint32_t id : result.demote) pages[id].movable = false;
+    const auto more = victims(pages, ready - spare_bytes, now, context);
+    result.demote.insert(result.demote.end(), more.begin(), more.end());
+  }
+  return result;
+}
+
+Plan plan_exchange(const std::vector<PageView>& pages, uint64_t batch_bytes, uint64_t spare_bytes,
+                   uint64_t ready, Tick now, Kind kind) {
+  return exchanges(pages, batch_bytes, now, {kind, beyond(spare_bytes, ready)});
+}
+
+}  // namespace flexlom::pool::policy

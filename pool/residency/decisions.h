@@ -1,0 +1,103 @@
+// What to do on each occasion to move pages, decided from numbers alone: by Residency, which then
+// moves real pages, and by the trace advisor, which only counts them.
+//
+// policy.h says which pages are worth most; here is when it is asked, and what is kept between two
+// questions: how fast each function reads over the link, and when to look at exchanges again.
+//
+// Thread rules: no locks and no clocks; the caller sees to it that one object is used by one thread
+// at a time. May throw std::bad_alloc where a list is returned.
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+#include <vector>
+
+#include "pool/residency/policy.h"
+
+namespace flexlom::pool::policy {
+
+// A request for new memory beyond half of the budget pushes nobody out: it would push out
+// everything, itself included.
+inline constexpr uint64_t kLargestShare = 2;
+// Pages demoted with the gate shut once; more are done in several goes, so that nobody waits long.
+inline constexpr uint64_t kMostDemoted_bytes = uint64_t{1} << 30;
+
+// Device bytes that large allocations leave for small pages: a sixteenth, at most 64 MiB.
+uint64_t small_reserve_bytes(uint64_t budget_bytes) noexcept;
+
+// Touches of the page that are still to come in the run of touches that has begun, this one
+// included.
+inline double touches_ahead(const History& history) noexcept {
+  return std::max(1.0, double{history.touches_per_use} - history.burst_touches);
+}
+
+// Whether work that reads `spilled_bytes` in place at `ns_per_byte` does better with its pages on
+// the device first.
+bool better_promoted(double ns_per_byte, uint64_t spilled_bytes, double touches_ahead) noexcept;
+
+// How fast one function gets through what it names while that is spilled.
+class Profile {
+ public:
+  struct Choice {
+    bool promote_first = false;
+    bool measure = false;  // time it, and call observe()
+  };
+
+  // One submission of the function names `spilled_bytes` in host frames.
+  Choice choose(uint64_t spilled_bytes, double touches_ahead, Kind kind) noexcept;
+  // A measured submission took `elapsed_ns` on the device. Returns ns_per_byte() as of now.
+  float observe(uint64_t spilled_bytes, uint64_t elapsed_ns) noexcept;
+  // The median of what is remembered; 0: not measured yet.
+  float ns_per_byte() const noexcept { return ns_per_byte_; }
+
+ private:
+  static constexpr uint32_t kKept = 5;
+  float ns_per_byte_ = 0;
+  float rates_[kKept] = {};  // the last measured, in a ring
+  uint32_t measured_ = 0, seen_ = 0, measured_at_ = 0;
+};
+
+// How often it is asked whether pages should change places, in submissions that read in place: soon
+// again after an exchange, seldom while there is nothing to exchange.
+class ExchangePace {
+ public:
+  // `in_place`: how many submissions have read in place so far. True: ask now, then call done().
+  bool due(uint64_t in_place) noexcept {
+    if (in_place < next_) return false;
+    next_ = in_place + kSeldom;
+    return true;
+  }
+  void done(uint64_t in_place, bool moved) noexcept {
+    every_ = moved ? kSoonest : std::min(every_ * 2, kSeldom);
+    next_ = in_place + every_;
+  }
+
+ private:
+  static constexpr uint64_t kSoonest = 8, kSeldom = 512;
+  uint64_t next_ = kSoonest, every_ = kSoonest;
+};
+
+// Device frames kept free between promotions: the next batch's copies start into them at once, and
+// the remapping of what leaves for it hides behind those copies.
+uint64_t ready_bytes(uint64_t budget_bytes) noexcept;
+
+// Memory made a moment ago is about to be used, though nothing is known of it yet: activations come
+// after the weights, and must not push each other out. `born_bytes`: what had ever been made when
+// this was, `made_bytes`: what has been by now.
+bool is_young(uint64_t born_bytes, uint64_t made_bytes, uint64_t budget_bytes) noexcept;
+
+// What leaves for new memory: no young page (marked as needed) while there is another. At most
+// kMostDemoted_bytes in one go.
+std::vector<uint32_t> leave_for_new(std::vector<PageView>& pages, uint64_t want_bytes, Tick now,
+                                    Kind kind);
+
+// Before work that must find its needed pages on the device. `spare_bytes`: frames to be had
+// without evicting anything; `ready`: of those, what is to be left over.
+Plan plan_promotion(std::vector<PageView>& pages, uint64_t batch_bytes, uint64_t spare_bytes,
+                    uint64_t ready, Tick now, Kind kind);
+
+// After work that read in place.
+Plan plan_exchange(const std::vector<PageView>& pages, uint64_t batch_bytes, uint64_t spare_bytes,
+                   uint64_t ready, Tick now, Kind kind);
+
+}  // namespace flexlom::pool::policy

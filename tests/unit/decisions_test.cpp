@@ -1,0 +1,101 @@
+// When to move and when to ask: rules that residency and the trace advisor share.
+#include <catch2/catch.hpp>
+
+#include "pool/residency/decisions.h"
+
+using namespace flexlom::pool::policy;
+
+namespace {
+
+constexpr uint64_t kMiB = uint64_t{1} << 20;
+
+PageView page_of(uint32_t id, uint64_t bytes, bool resident) {
+  PageView page;
+  page.id = id;
+  page.bytes = bytes;
+  page.address = 0x500000000000 + id * bytes;
+  page.resident = resident;
+  return page;
+}
+
+}  // namespace
+
+TEST_CASE("a function is measured first, then promoted for when it is slow in place") {
+  Profile profile;
+  auto choice = profile.choose(64 * kMiB, 1, Kind::automatic);
+  CHECK(choice.measure);
+  CHECK_FALSE(choice.promote_first);
+  // Ten times the link's time for the same bytes.
+  profile.observe(64 * kMiB, static_cast<uint64_t>(64 * kMiB * kLink_ns_per_byte * 10));
+  choice = profile.choose(64 * kMiB, 1, Kind::automatic);
+  CHECK(choice.promote_first);
+  CHECK_FALSE(choice.measure);
+  // The same rate over few bytes is not worth stopping the device.
+  CHECK_FALSE(profile.choose(64 << 10, 1, Kind::automatic).promote_first);
+  CHECK_FALSE(profile.choose(64 * kMiB, 1, Kind::pin).promote_first);
+}
+
+TEST_CASE("what is as well read in place is measured again now and then") {
+  Profile profile;
+  profile.choose(64 * kMiB, 1, Kind::automatic);
+  profile.observe(64 * kMiB, static_cast<uint64_t>(64 * kMiB * kLink_ns_per_byte));
+  int measured = 0;
+  for (int i = 0; i < 128; ++i) {
+    const auto choice = profile.choose(64 * kMiB, 1, Kind::automatic);
+    CHECK_FALSE(choice.promote_first);
+    measured += choice.measure;
+  }
+  CHECK(measured == 2);
+}
+
+TEST_CASE("the rate is the lower median of the last five") {
+  Profile profile;
+  CHECK(profile.observe(0, 5) == 0);
+  CHECK(profile.observe(100, 900) == Approx(9));
+  CHECK(profile.observe(100, 100) == Approx(1));  // of two the lower one
+  CHECK(profile.observe(100, 300) == Approx(3));
+  for (int i = 0; i < 5; ++i) profile.observe(100, 700);
+  CHECK(profile.ns_per_byte() == Approx(7));
+}
+
+TEST_CASE("exchanges are looked for soon after one, and ever more seldom without") {
+  ExchangePace pace;
+  std::vector<uint64_t> asked;
+  for (uint64_t n = 1; n <= 2000; ++n) {
+    if (!pace.due(n)) continue;
+    asked.push_back(n);
+    pace.done(n, false);
+  }
+  CHECK(asked == std::vector<uint64_t>{8, 24, 56, 120, 248, 504, 1016, 1528});
+  CHECK(pace.due(2040));
+  pace.done(2040, true);
+  CHECK_FALSE(pace.due(2047));
+  CHECK(pace.due(2048));
+}
+
+TEST_CASE("young pages leave for new ones only when there are no others") {
+  const uint64_t budget = 1024 * kMiB;
+  CHECK(is_young(900 * kMiB, 1000 * kMiB, budget));
+  CHECK_FALSE(is_young(800 * kMiB, 1000 * kMiB, budget));
+  std::vector<PageView> pages = {page_of(0, 64 * kMiB, true), page_of(1, 64 * kMiB, true)};
+  pages[0].needed = true;
+  CHECK(leave_for_new(pages, 64 * kMiB, 1, Kind::automatic) == std::vector<uint32_t>{1});
+  pages[0].needed = pages[1].needed = true;
+  CHECK(leave_for_new(pages, 128 * kMiB, 1, Kind::automatic).size() == 2);
+}
+
+TEST_CASE("a promotion leaves some frames ready for the next one") {
+  CHECK(ready_bytes(uint64_t{64} << 30) == 128 * kMiB);
+  CHECK(ready_bytes(1024 * kMiB) == 32 * kMiB);
+  std::vector<PageView> pages;
+  for (uint32_t i = 0; i < 8; ++i) pages.push_back(page_of(i, 64 * kMiB, i != 0));
+  pages[0].needed = true;
+  const auto all_spare = pages;
+  auto copy = all_spare;
+  CHECK(plan_promotion(copy, 256 * kMiB, 128 * kMiB, 64 * kMiB, 1, Kind::automatic).demote.empty());
+  copy = all_spare;
+  const Plan tight = plan_promotion(copy, 256 * kMiB, 0, 64 * kMiB, 1, Kind::automatic);
+  CHECK(tight.promote == std::vector<uint32_t>{0});
+  REQUIRE(tight.demote.size() == 2);  // for the page, and for the frames kept ready
+  CHECK(tight.demote[0] != tight.demote[1]);
+}
