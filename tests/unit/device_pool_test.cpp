@@ -96,6 +96,30 @@ TEST_CASE("pool: memory freed by another thread's shard is found again") {
   CHECK(bench.must(4 * kGranule, 11) == p);
 }
 
+TEST_CASE("pool: all that is said to be free can be had, whatever came before") {
+  const uint64_t host = GENERATE(0, 64);
+  PoolBench bench(64, host);
+  std::mt19937 random(7);
+  std::vector<CUdeviceptr> held;
+  for (int round = 0; round < 40; ++round) {
+    for (int i = 0; i < 12; ++i) {
+      CUdeviceptr p = 0;
+      const size_t bytes = random() % 2 == 0 ? 1 + random() % 300'000 : (1 + random() % 5) * kGranule;
+      if (bench.allocate(bytes, &p) == CUDA_SUCCESS) held.push_back(p);
+    }
+    while (held.size() > 8) {
+      const size_t i = random() % held.size();
+      bench.free(held[i]);
+      held.erase(held.begin() + static_cast<std::ptrdiff_t>(i));
+    }
+    const uint64_t free_bytes = bench.pool->free_bytes() & ~(kGranule - 1);
+    if (free_bytes == 0) continue;
+    CUdeviceptr p = 0;
+    REQUIRE(bench.allocate(free_bytes, &p) == CUDA_SUCCESS);
+    bench.free(p);
+  }
+}
+
 TEST_CASE("pool: when the device is full, pages come from the host, and only then") {
   PoolBench bench(16, 16);
   std::vector<CUdeviceptr> held;
