@@ -43,6 +43,7 @@ struct Options {
   DeviceLimits device_limit;
   Limit host_limit;
   std::string trace;  // path template, empty: no trace
+  bool trace_launches = false;
   bool stats = false, strict = false, coverage = false, disable = false, quiet = false,
        verbose = false;
   SoftOom soft_oom = SoftOom::automatic;

@@ -81,8 +81,14 @@ std::atomic<bool> passing_through{false};
 Runtime::Runtime(Options given)
     : options(std::move(given)),
       listener(options),
-      pool(driver, doors::work_submitted, &listener, pool_config(options, listener)) {
+      pool(driver, doors::work_submitted, &listener, pool_config(options, listener)),
+      launches(options.trace_launches ? listener.writer() : nullptr) {
   listener.opened(pool);
+  if (launches.on()) doors::watching.store(true, std::memory_order_relaxed);
+  if (options.trace_launches && options.trace.empty()) {
+    listener.say("warning",
+                 "FLEXLOM_TRACE_LAUNCHES does nothing without FLEXLOM_TRACE: name a log there");
+  }
   soft_oom_.store(options.soft_oom == SoftOom::on, std::memory_order_relaxed);
 }
 

@@ -13,6 +13,7 @@
 
 #include "interpose/ipc/exporter.h"
 #include "interpose/ipc/importer.h"
+#include "interpose/launch_trace.h"
 #include "interpose/listener.h"
 #include "interpose/memory_pools.h"
 #include "interpose/options.h"
@@ -50,6 +51,7 @@ class Runtime {
   ProgramFrames program_frames{pool};
   MemoryPools memory_pools;
   Sampler sampler;
+  LaunchTrace launches;
   ipc::Exporter exporter{pool};
   ipc::Importer importer{driver};
 

@@ -41,7 +41,7 @@ int Sampler::begin(CUcontext context, CUstream stream, bool per_thread, uint64_t
   }
   if (record(sample.first, stream, per_thread) != CUDA_SUCCESS) return -1;
   sample.state = State::starting;
-  sample.result = {function, spilled_bytes, 0};
+  sample.result = {function, spilled_bytes, 0, pool::ThreadSync::now_ns()};
   running_.fetch_add(1, std::memory_order_relaxed);
   return found;
 }
@@ -51,6 +51,7 @@ void Sampler::end(int index, CUstream stream, bool per_thread, bool submitted) n
   std::lock_guard lock(mutex_);
   Sample& sample = samples_[index];
   if (sample.state == State::idle) return;  // its context has ended
+  sample.result.host_ns = pool::ThreadSync::now_ns() - sample.result.host_ns;
   const bool counts = submitted && sample.last != nullptr &&
                       record(sample.last, stream, per_thread) == CUDA_SUCCESS;
   sample.state = counts ? State::running : State::idle;

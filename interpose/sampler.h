@@ -21,6 +21,7 @@ class Sampler {
     uint64_t function;
     uint64_t spilled_bytes;
     uint64_t elapsed_ns;
+    uint64_t host_ns;  // from the first event's recording to the last one's
   };
 
   // A free sample with its first event recorded on the stream, or -1. The context is current.

@@ -42,7 +42,12 @@ Watch::Watch(const heat::Named& named, CUstream stream, bool per_thread) noexcep
   bool collected = false;
   if (rt_->sampler.any())
     rt_->pool.fence().without_capture([&] { collected = rt_->sampler.collect(&result); });
-  if (collected) residency->observe(result.function, result.spilled_bytes, result.elapsed_ns);
+  LaunchTrace& launches = rt_->launches;
+  if (collected) {
+    if (result.spilled_bytes > 0)
+      residency->observe(result.function, result.spilled_bytes, result.elapsed_ns);
+    if (launches.on()) launches.timed(result);
+  }
   submission.function = function_ = identity(named);
   int device = 0;
   if (rt_->current(&context_, &device) != CUDA_SUCCESS) {
@@ -50,13 +55,47 @@ Watch::Watch(const heat::Named& named, CUstream stream, bool per_thread) noexcep
     submission.may_move = false;
   }
   submission.context = context_;
+  if (!launches.on()) [[likely]] {
+    rt_->pool.each_device([&](pool::DevicePool& pool) {
+      const pool::Advice advice = residency->before(pool, submission);
+      measure_ = measure_ || advice.measure;
+      if (advice.measure) measured_bytes_ += advice.spilled_bytes;
+      track(*residency, pool, advice, submission.wild || named.many_streams);
+    });
+    return;
+  }
+  trace(*residency, submission, named);
+}
+
+// The same, into the log: at the time before pages move for it, because the moving is no part of
+// what the program does.
+void Watch::trace(pool::Residency& residency, pool::Submission& submission,
+                  const heat::Named& named) noexcept {
+  const uint64_t at_ns = started_ns_ = pool::ThreadSync::now_ns();
+  LaunchTrace& launches = rt_->launches;
+  LaunchTrace::Seen seen;
+  bool spilled = false;
   rt_->pool.each_device([&](pool::DevicePool& pool) {
-    const pool::Advice advice = residency->before(pool, submission);
+    pool::TouchedBases bases;
+    submission.bases = &bases;
+    const pool::Advice advice = residency.before(pool, submission);
+    spilled = spilled || advice.spilled_bytes > 0;
+    measure_ = measure_ || advice.measure;
     if (advice.measure) measured_bytes_ += advice.spilled_bytes;
-    if (advice.tick == 0) return;
-    uses_[use_count_++] = {&pool, advice.tick};
-    let_wait(*residency, advice.arrival, !submission.wild && !named.many_streams);
+    track(residency, pool, advice, submission.wild || named.many_streams);
+    if (bases.count == 0) return;
+    if (seen.number == 0) seen = launches.seen(named, function_);
+    launches.launched(seen.number, pool.device(), bases, at_ns);
   });
+  // Times of spilled memory are for who decides what moves: they are taken when it asks for them.
+  if (function_ != 0 && seen.time && !spilled) measure_ = true;
+}
+
+void Watch::track(pool::Residency& residency, pool::DevicePool& pool, const pool::Advice& advice,
+                  bool here) noexcept {
+  if (advice.tick == 0) return;
+  uses_[use_count_++] = {&pool, advice.tick};
+  let_wait(residency, advice.arrival, !here);
 }
 
 void Watch::submitted() noexcept {
@@ -95,7 +134,8 @@ void Watch::copies(const void* data, size_t bytes) noexcept {
 }
 
 void Watch::start() noexcept {
-  if (measured_bytes_ == 0) return;
+  if (started_ns_ != 0) started_ns_ = pool::ThreadSync::now_ns();
+  if (!measure_) return;
   InsidePool inside;
   rt_->pool.fence().without_capture([&] {
     sample_ = rt_->sampler.begin(context_, stream_, per_thread_, function_, measured_bytes_);
@@ -103,6 +143,7 @@ void Watch::start() noexcept {
 }
 
 void Watch::stop(bool submitted) noexcept {
+  if (started_ns_ != 0) rt_->launches.waited(pool::ThreadSync::now_ns() - started_ns_);
   if (sample_ < 0) return;
   InsidePool inside;
   const bool recorded = rt_->pool.fence().without_capture(

@@ -13,6 +13,10 @@
 namespace flexlom {
 
 class Runtime;
+namespace pool {
+class Residency;
+struct Submission;
+}  // namespace pool
 
 class Watch {
  public:
@@ -37,15 +41,22 @@ class Watch {
     pool::DevicePool* pool;
     pool::policy::Tick tick;
   };
+  // `here`: the caller itself waits for what is on its way, not its stream.
+  void track(pool::Residency& residency, pool::DevicePool& pool, const pool::Advice& advice,
+             bool here) noexcept;
   void submitted() noexcept;
   void let_wait(pool::Residency& residency, uint64_t arrival, bool on_stream) noexcept;
+  void trace(pool::Residency& residency, pool::Submission& submission,
+             const heat::Named& named) noexcept;
 
   Runtime* rt_ = nullptr;
   const CUstream stream_;
   const bool per_thread_;
   CUcontext context_ = nullptr;
   uint64_t function_ = 0;
-  uint64_t measured_bytes_ = 0;  // 0: not to be timed
+  uint64_t measured_bytes_ = 0;  // in host frames of what it names
+  bool measure_ = false;         // it is to be timed
+  uint64_t started_ns_ = 0;      // 0: how long the call takes is not asked
   int sample_ = -1;
   unsigned use_count_ = 0;
   Use uses_[pool::kMaxDevices];  // the first `use_count_`

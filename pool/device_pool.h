@@ -70,6 +70,22 @@ struct Tracking {
   uint64_t arrival = 0;
 };
 
+// The large allocations that a submission touches, for who wants to know which.
+struct TouchedBases {
+  static constexpr unsigned kMost = 512;
+  unsigned count = 0;
+  bool more = false;  // than there is room for
+  uint64_t bases[kMost];
+
+  void add(CUdeviceptr base) noexcept {
+    if (count < kMost) {
+      bases[count++] = base;
+    } else {
+      more = true;
+    }
+  }
+};
+
 class DevicePool {
  public:
   struct Config {
@@ -137,11 +153,11 @@ class DevicePool {
   bool is_mixed(CUdeviceptr address, size_t bytes) const;
 
   // A submission names these addresses: the allocations that hold them, or end at them, are used.
-  // `cost`: ns for each byte it would have to read in place; 0: not known.
+  // `cost`: ns for each byte it would have to read in place; 0: not known. `bases` may be null.
   // With `tracking`, and when it touches anything or is wild: waits while pages of what it names
   // change places, and is in flight until submitted(), which must follow.
   Touched touch(const CUdeviceptr* words, size_t count, float cost = 0,
-                Tracking* tracking = nullptr);
+                TouchedBases* bases = nullptr, Tracking* tracking = nullptr);
   // The page changed places because that paid off, not because work had to have it.
   void note_exchanged(const PageId& page);
   policy::Tick touch_tick() const;

@@ -69,7 +69,8 @@ Span* DevicePool::span_named(CUdeviceptr word) const {
   return span != nullptr && !span->small.load(std::memory_order_relaxed) ? span : nullptr;
 }
 
-Touched DevicePool::touch(const CUdeviceptr* words, size_t count, float cost, Tracking* tracking) {
+Touched DevicePool::touch(const CUdeviceptr* words, size_t count, float cost, TouchedBases* bases,
+                          Tracking* tracking) {
   Touched result;
   double weighted = 0;
   std::unique_lock lock(touch_mutex_);
@@ -81,6 +82,8 @@ Touched DevicePool::touch(const CUdeviceptr* words, size_t count, float cost, Tr
     if (span->history.last == touch_tick_) continue;
     const policy::Tick before = span->history.last;
     policy::touch(span->history, touch_tick_, cost);
+    if (bases != nullptr) [[unlikely]]
+      bases->add(span->base);
     const size_t spilled = span->spilled_bytes.load(std::memory_order_relaxed);
     if (tracking != nullptr) {
       tracking->arrival = std::max(tracking->arrival, span->arrival);

@@ -75,7 +75,9 @@ CUresult synchronize(Entry entry, CUcontext given, Real real) {
   if (rt == nullptr || (context == nullptr && rt->current(&context, &device) != CUDA_SUCCESS))
     return real();
   const uint64_t token = rt->pool.fence().before_synchronize();
+  const uint64_t start_ns = rt->launches.on() ? pool::ThreadSync::now_ns() : 0;
   const CUresult r = real();
+  if (start_ns != 0) rt->launches.waited(pool::ThreadSync::now_ns() - start_ns);
   rt->pool.fence().after_synchronize(context, token, r == CUDA_SUCCESS);
   return r;
 }

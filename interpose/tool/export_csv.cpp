@@ -32,6 +32,10 @@ bool is_event(Kind kind) {
     case Kind::stats:
     case Kind::moves:
     case Kind::drop:
+    case Kind::function:
+    case Kind::launch:
+    case Kind::timed:
+    case Kind::wait:
     case Kind::unknown:
       return false;
     default:

@@ -6,9 +6,10 @@
 namespace flexlom::trace {
 namespace {
 
-constexpr std::array<std::string_view, 17> names = {
-    "header",  "request",       "alloc",   "free", "spill", "map",   "unmap", "promote", "demote",
-    "gave_up", "out_of_memory", "warning", "drop", "stats", "moves", "end",   "unknown"};
+constexpr std::array<std::string_view, 21> names = {
+    "header",  "request", "alloc",    "free",          "spill",   "map",  "unmap",
+    "promote", "demote",  "gave_up",  "out_of_memory", "warning", "drop", "stats",
+    "moves",   "end",     "function", "launch",        "timed",   "wait", "unknown"};
 
 Kind kind_of(std::string_view name) {
   for (size_t i = 0; i + 1 < names.size(); i++) {

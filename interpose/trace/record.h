@@ -27,6 +27,10 @@ enum class Kind : uint8_t {
   stats,
   moves,
   end,
+  function,  // submissions.h: these four are read by flexlom advise
+  launch,
+  timed,
+  wait,
   unknown,  // of a newer flexlom
 };
 

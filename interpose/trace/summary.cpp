@@ -111,6 +111,11 @@ bool Summary::add_line(uint64_t number, std::string_view line, bool cut) {
           std::max(host_frames_peak_bytes,
                    Record::possible(record_.json().number("host_peak_held_bytes")).value_or(0));
       break;
+    case Kind::function:
+    case Kind::launch:
+    case Kind::timed:
+    case Kind::wait:
+      break;  // advise_log.h reads those
     case Kind::unknown:
       unknown_kinds++;
       break;

@@ -71,6 +71,32 @@ struct MoveTotals {
   uint64_t in_place = 0, in_place_bytes = 0;  // submissions that read over the link, at most
 };
 
+// One kind of work, numbered from 1, before its first launch.
+struct FunctionRecord {
+  uint32_t number = 0;
+  const char* name = nullptr;  // of a kernel, mangled; null: not known
+  const char* call = nullptr;  // of a copy or a fill: the entry point
+  bool graph = false;
+  uint64_t threads = 0;  // of a kernel
+};
+
+// One submission that touches memory which could move. `t` is when it was made.
+struct LaunchRecord {
+  uint32_t function = 0;
+  int device = 0;
+  const uint64_t* bases = nullptr;  // of the allocations, multiples of 2 MiB
+  unsigned count = 0;
+  uint64_t t_ns = 0;
+};
+
+// What one submission took on the device, between two events around it. `host_ns`: how far apart
+// the two were submitted, which is part of it when the device was idle.
+struct TimedRecord {
+  uint32_t function = 0;
+  uint64_t elapsed_ns = 0, host_ns = 0;
+  uint64_t spilled_bytes = 0;  // of what it touched, in host memory at that time
+};
+
 // Told once when writing fails; `text` has no newline. Runs on any thread.
 using Warn = void (*)(const char* text) noexcept;
 
@@ -106,6 +132,12 @@ class Writer {
   void stats(const Stats&) noexcept;
   void moves(const MoveTotals&) noexcept;
   void end(const char* reason) noexcept;  // the last record: "exit", ...
+
+  // Submissions of work, for flexlom advise (submissions.cpp).
+  void function(const FunctionRecord&) noexcept;
+  void launch(const LaunchRecord&) noexcept;  // a long list is split over several records
+  void timed(const TimedRecord&) noexcept;
+  void wait(uint64_t waited_ns) noexcept;  // the thread waited for the device until now
 
   // Returns when everything recorded before has been handed to the kernel. May wait for the disk.
   void flush_now() noexcept;

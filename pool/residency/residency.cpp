@@ -93,8 +93,8 @@ void Residency::mark_progress() noexcept {
 Touched Residency::touch(DevicePool& pool, const Submission& submission, Tracking& tracking,
                          Advice& advice) {
   tracking.wild = submission.wild;
-  const Touched touched =
-      pool.touch(submission.words, submission.count, cost_of(submission.function), &tracking);
+  const Touched touched = pool.touch(submission.words, submission.count,
+                                     cost_of(submission.function), submission.bases, &tracking);
   advice.tick = touched.tick;
   advice.arrival = submission.wild ? mover_.last_arrival() : tracking.arrival;
   if (mover_.arriving()) mover_.try_harvest();
@@ -109,9 +109,10 @@ void Residency::submitted(DevicePool& pool, policy::Tick tick) noexcept {
 Advice Residency::before(DevicePool& pool, const Submission& submission) noexcept {
   Advice advice;
   Tracking tracking;
-  const Touched touched = config_.tracked ? touch(pool, submission, tracking, advice)
-                                          : pool.touch(submission.words, submission.count,
-                                                       cost_of(submission.function));
+  const Touched touched = config_.tracked
+                              ? touch(pool, submission, tracking, advice)
+                              : pool.touch(submission.words, submission.count,
+                                           cost_of(submission.function), submission.bases);
   if (touched.tick % kMarkEvery == 0 && touched.tick != 0) mark_progress();
   if (touched.spilled_bytes == 0 || !submission.may_move) return advice;
   advice.spilled_bytes = touched.spilled_bytes;

@@ -25,6 +25,7 @@
 namespace flexlom::pool {
 
 struct Touched;
+struct TouchedBases;
 
 // What a submission names, as the doors found it.
 struct Submission {
@@ -32,8 +33,9 @@ struct Submission {
   uint64_t function = 0;  // identifies the code and the amount of its work; 0: not a kernel
   const CUdeviceptr* words = nullptr;
   size_t count = 0;
-  bool wild = false;     // it may touch anything else, too
-  bool may_move = true;  // false: the caller is inside the gate, or has no context
+  bool wild = false;              // it may touch anything else, too
+  bool may_move = true;           // false: the caller is inside the gate, or has no context
+  TouchedBases* bases = nullptr;  // filled by before() with what it touches; may be null
 };
 
 struct Advice {
