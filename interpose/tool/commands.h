@@ -19,6 +19,9 @@ int doctor_command(Words words);
 int options_command(Words words);
 int report_command(Words words);
 int export_command(Words words);
+int advise_command(Words words);
+int replay_command(Words words);
+int replay_child_command(Words words);  // hidden: one allocator of it, in a child
 int probe_command(Words words);  // hidden: doctor's questions to the driver, in a child
 
 }  // namespace flexlom::tool

@@ -17,6 +17,8 @@ constexpr const char* help_text = R"(usage: flexlom COMMAND ...
   flexlom run [OPTIONS] -- PROGRAM [ARGUMENTS]   run a program with more GPU memory
   flexlom report [OPTIONS] LOG...                what trace logs say
   flexlom export --to FORMAT [-o FILE] LOG       a trace log for the viewers of other tools
+  flexlom advise [OPTIONS] LOG                   what a smaller GPU would do to a job
+  flexlom replay [OPTIONS] LOG                   a job's allocations against other allocators
   flexlom doctor [--json] [-- PROGRAM]           check this machine
   flexlom options [--json]                       list all options and variables
   flexlom version
@@ -36,9 +38,17 @@ struct Command {
 };
 
 constexpr Command commands[] = {
-    {"run", run_command},           {"doctor", doctor_command},        {"options", options_command},
-    {"report", report_command},     {"export", export_command},        {"version", version_command},
-    {"--version", version_command}, {"internal-probe", probe_command},
+    {"run", run_command},
+    {"doctor", doctor_command},
+    {"options", options_command},
+    {"report", report_command},
+    {"export", export_command},
+    {"version", version_command},
+    {"advise", advise_command},
+    {"replay", replay_command},
+    {"internal-replay", replay_child_command},
+    {"--version", version_command},
+    {"internal-probe", probe_command},
 };
 
 const Command* find(std::string_view name) {

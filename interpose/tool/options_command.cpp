@@ -114,13 +114,13 @@ void print_completions() {
     all += fmt::format("--{}{} ", row.option, row.kind == OptionKind::flag ? "" : "=");
     if (row.kind == OptionKind::path) files += fmt::format("--{}|", row.option);
   }
-  files += "--library|--diff|-o|--output";
+  files += "--library|--diff|--plot|-o|--output";
   fmt::print(R"(# bash completion of flexlom, generated from its table of options
 _flexlom() {{
   local cur=${{COMP_WORDS[COMP_CWORD]}} command=${{COMP_WORDS[1]}} i
   COMPREPLY=()
   if ((COMP_CWORD == 1)); then
-    mapfile -t COMPREPLY < <(compgen -W 'run report export doctor options version help' -- "$cur")
+    mapfile -t COMPREPLY < <(compgen -W 'run report export advise replay doctor options version help' -- "$cur")
     return
   fi
   for ((i = 2; i < COMP_CWORD; i++)); do

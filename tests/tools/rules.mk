@@ -2,11 +2,12 @@
 TOOLS_TEST_SOURCES := $(wildcard tests/tools/*.cpp)
 $(eval $(call program,tests/tools_unit,$(TOOLS_TEST_SOURCES) \
   $(filter-out interpose/tool/main.cpp,$(wildcard interpose/tool/*.cpp)) \
-  $(wildcard interpose/trace/*.cpp) interpose/options.cpp interpose/statistics.cpp,-ldl))
+  $(wildcard interpose/trace/*.cpp) interpose/options.cpp interpose/statistics.cpp \
+  pool/residency/policy.cpp pool/residency/history.cpp pool/residency/decisions.cpp,-ldl))
 ALL += $(BUILD)/tests/tools_unit
 
 TESTS += $(BUILD)/tests/tools_unit tests/tools/launcher tests/tools/doctor tests/tools/install \
-  tests/tools/bootstrap tests/tools/trace_log tests/tools/export
+  tests/tools/bootstrap tests/tools/trace_log tests/tools/export tests/tools/advise
 
 # A log of any length, for measuring what reads logs.
 $(eval $(call program,tests/large_log,tests/tools/large_log/generate.cpp,))
