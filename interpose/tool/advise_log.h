@@ -56,8 +56,8 @@ class AdviseReader {
  public:
   // Kept at most; a longer log is advised on by its beginning.
   static constexpr uint64_t kMostLaunches = 20'000'000;
-  static constexpr uint64_t kLargestAllocation_bytes = uint64_t{1} << 42;
-  static constexpr uint64_t kMostLive_bytes = uint64_t{1} << 44;
+  static constexpr uint64_t kLargestAllocation_bytes = uint64_t{1} << 40;
+  static constexpr uint64_t kMostLive_bytes = uint64_t{1} << 41;
 
   void record(const trace::Record& record, const trace::Summary& log);
   // The device with the most launches, or the one asked for (-1: none was). False: it has none.

@@ -22,6 +22,7 @@ constexpr size_t kQueue = 1024;
 // to 8192 rows: 0.7 to 0.8).
 constexpr double kReread = 0.7;
 constexpr double kUnmeasured_ns = 5000;  // a submission whose like was never timed
+constexpr size_t kMostCached = 1 << 15;  // freed blocks remembered for the next of their size
 constexpr double kDirtyTouches = 1.5;    // touched more often than that in one use: written, too
 
 struct Page {
@@ -51,7 +52,8 @@ class Replay {
   void free(uint32_t index);
   void launch(const AdviseEvent& event);
   void drop_cached(uint64_t want);
-  void release(Span& span);
+  void release(uint32_t index);
+  void compact();
   void revive(uint32_t index);
   void place(Span& span);
   bool move(const policy::Plan& plan);
@@ -80,6 +82,8 @@ class Replay {
   std::vector<uint32_t> span_of_;  // by allocation, plus 1; 0: small or not there
   std::vector<Span> spans_;
   std::vector<Page> pages_;
+  std::vector<uint32_t> free_spans_;
+  size_t pages_in_use_ = 0;
   std::vector<uint32_t> page_of_view_;
   std::vector<uint32_t> movable_;                  // spans with pages that may move, live
   std::unordered_map<uint64_t, uint32_t> cached_;  // freed spans by base, which keep their frames
@@ -179,23 +183,39 @@ bool Replay::exchange() {
 }
 
 void Replay::drop_cached(uint64_t want) {
-  while (spare(true) < want && !cached_order_.empty()) {
+  while ((spare(true) < want || cached_.size() > kMostCached) && !cached_order_.empty()) {
     const uint32_t index = cached_order_.front();
     cached_order_.pop_front();
-    Span& span = spans_[index];
-    const auto found = cached_.find(span.base);
+    const auto found = cached_.find(spans_[index].base);
     if (found == cached_.end() || found->second != index) continue;
     cached_.erase(found);
-    release(span);
+    release(index);
   }
 }
 
-void Replay::release(Span& span) {
+void Replay::release(uint32_t index) {
+  Span& span = spans_[index];
   for (uint32_t p = span.first; p < span.first + span.count; ++p) {
     if (pages_[p].resident) used_ -= pages_[p].bytes;
     if (!pages_[p].resident || pages_[p].host_copy) host_ -= pages_[p].bytes;
   }
+  pages_in_use_ -= span.count;
   span.count = 0;
+  free_spans_.push_back(index);
+}
+
+// A job that allocates for hours needs no more memory here than what it holds at one time.
+void Replay::compact() {
+  if (pages_.size() < 2 * pages_in_use_ + kMostCached) return;
+  std::vector<Page> kept;
+  kept.reserve(pages_in_use_);
+  for (Span& span : spans_) {
+    if (span.count == 0) continue;
+    const auto begin = pages_.begin() + span.first;
+    span.first = static_cast<uint32_t>(kept.size());
+    kept.insert(kept.end(), begin, begin + span.count);
+  }
+  pages_ = std::move(kept);
 }
 
 void Replay::revive(uint32_t index) {
@@ -225,6 +245,7 @@ void Replay::place(Span& span) {
     }
   }
   span.count = static_cast<uint32_t>(pages_.size()) - span.first;
+  pages_in_use_ += span.count;
   result_.host_peak_bytes = std::max(result_.host_peak_bytes, host_);
 }
 
@@ -241,11 +262,11 @@ void Replay::alloc(const AdviseAllocation& a, uint32_t index) {
     return;
   }
   if (cached != cached_.end()) {
-    release(spans_[cached->second]);
+    release(cached->second);
     cached_.erase(cached);
   }
   const bool movable = a.bytes > pool::kGranule;
-  if (a.bytes > spare(movable)) drop_cached(a.bytes);
+  if (a.bytes > spare(movable) || cached_.size() > kMostCached) drop_cached(a.bytes);
   // As DevicePool::make_room() and Residency::make_room().
   while (a.bytes > spare(movable) && a.bytes <= budget_ / policy::kLargestShare) {
     auto list = views(0);
@@ -265,10 +286,17 @@ void Replay::alloc(const AdviseAllocation& a, uint32_t index) {
   span.movable = movable;
   made_ += a.bytes;
   span.born = made_;
-  spans_.push_back(span);
-  place(spans_.back());
-  span_of_[index] = static_cast<uint32_t>(spans_.size());
-  revive(static_cast<uint32_t>(spans_.size()) - 1);
+  compact();
+  if (free_spans_.empty()) {
+    free_spans_.push_back(static_cast<uint32_t>(spans_.size()));
+    spans_.emplace_back();
+  }
+  const uint32_t slot = free_spans_.back();
+  free_spans_.pop_back();
+  spans_[slot] = span;
+  place(spans_[slot]);
+  span_of_[index] = slot + 1;
+  revive(slot);
 }
 
 void Replay::free(uint32_t index) {

@@ -115,12 +115,14 @@ std::string advise_svg(const std::vector<PlotPoint>& points, const std::string& 
   const auto x_of = [&](double gib) { return kLeft + memory.share(gib) * kWidth; };
   const auto y_of = [&](double value) { return kTop + kHeight * (1 - slowdown.share(value)); };
   std::string out =
-      R"(<svg xmlns="http://www.w3.org/2000/svg" width="720" height="400" viewBox="0 0 720 400" role="img">
+      R"(<svg xmlns="http://www.w3.org/2000/svg" width="720" height="400" viewBox="0 0 720 400"
+  role="img">
 )";
   out += fmt::format("<title>{}</title>\n", escaped(title));
   out += R"(<style>
   svg { background: #fff; font: 13px system-ui, sans-serif; }
-  text { fill: #222; } .grid { stroke: #ddd; } .line { fill: none; stroke: #2563a8; stroke-width: 2; }
+  text { fill: #222; } .grid { stroke: #ddd; }
+  .line { fill: none; stroke: #2563a8; stroke-width: 2; }
   .dot { fill: #2563a8; } .knee { fill: #c4420c; }
   @media (prefers-color-scheme: dark) {
     svg { background: #16181d; } text { fill: #e6e6e6; } .grid { stroke: #3a3f4a; }

@@ -120,7 +120,8 @@ _flexlom() {{
   local cur=${{COMP_WORDS[COMP_CWORD]}} command=${{COMP_WORDS[1]}} i
   COMPREPLY=()
   if ((COMP_CWORD == 1)); then
-    mapfile -t COMPREPLY < <(compgen -W 'run report export advise replay doctor options version help' -- "$cur")
+    local commands='run report export advise replay doctor options version help'
+    mapfile -t COMPREPLY < <(compgen -W "$commands" -- "$cur")
     return
   fi
   for ((i = 2; i < COMP_CWORD; i++)); do

@@ -30,7 +30,8 @@ Makes the allocations and frees of a trace log once more, in their order, with e
   flexlom, tight      the same without host memory and with as little device memory as will do
 and shows time, the most that was held, how much of that was stranded (1 - live/held at the peaks),
 and whether all the memory that was free at the end could be had in one piece. Nothing else runs, so
-what is freed is free at once.
+what is freed is free at once. With memory to spare, flexlom and cuMemAllocAsync keep what is freed
+for the next request of its size; flexlom gives it back when memory is short or it has been idle.
   --device N      the device to run on (default 0)
   --only LIST     of malloc, async, flexlom, tight
   --timeout S     for each of them (default 300)
@@ -141,7 +142,8 @@ Result run_flexlom(const Request& request) {
 // is no host memory to give instead.
 Result run_tight(const Request& request, uint64_t peak_bytes) {
   Result result;
-  for (const double more : {0.0, 0.0025, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.4, 0.8}) {
+  for (const double more :
+       {0.0, 0.0025, 0.005, 0.0075, 0.01, 0.015, 0.02, 0.03, 0.05, 0.1, 0.2, 0.4, 0.8}) {
     const double granules = std::ceil(static_cast<double>(peak_bytes) * (1 + more) / kGranule);
     const auto budget = static_cast<uint64_t>(granules * kGranule);
     Variables variables = preloaded(request);

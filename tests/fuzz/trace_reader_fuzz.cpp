@@ -1,5 +1,5 @@
-// Any bytes as a trace log: read to the end, counted, reported in text and in valid JSON, and
-// exported to every format.
+// Any bytes as a trace log: read to the end, counted, reported in text and in valid JSON, exported
+// to every format, and replayed by the advisor.
 #include <array>
 #include <cstdint>
 #include <cstdlib>
@@ -7,6 +7,7 @@
 #include <string>
 #include <string_view>
 
+#include "interpose/tool/advise_model.h"
 #include "interpose/tool/export.h"
 #include "interpose/tool/report_text.h"
 #include "interpose/trace/json_line.h"
@@ -67,6 +68,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   std::string_view rest(reinterpret_cast<const char*>(data), size);
   flexlom::trace::Summary summary;
   uint64_t number = 0;
+  flexlom::tool::AdviseReader advisor;
   std::array<std::unique_ptr<Export>, makers.size()> exports;
   for (size_t i = 0; i < makers.size(); i++) exports[i] = std::make_unique<Export>(makers[i]);
   while (!rest.empty()) {
@@ -76,6 +78,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     check_line(line);
     if (!summary.add_line(++number, line, cut)) continue;
     for (const auto& one : exports) one->exporter->record(summary.record(), summary);
+    advisor.record(summary.record(), summary);
   }
   require(summary.records + summary.bad_line_count >= number - (summary.cut_short ? 1 : 0));
   uint64_t spilled = 0, in_use = 0, live = 0;
@@ -86,6 +89,13 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   }
   for (const auto& [address, allocation] : summary.live) live += allocation.given_bytes;
   require(in_use == live && spilled <= in_use);
+
+  flexlom::tool::AdviseJob job;
+  constexpr uint64_t quick = uint64_t{1} << 33;
+  if (advisor.finish(summary, -1, &job) && job.peak_bytes < quick) {
+    const auto answer = predict(job, flexlom::tool::LinkModel(), job.peak_bytes / 2, 0);
+    require(answer.seconds >= 0 && answer.whole_seconds >= answer.seconds);
+  }
 
   for (const auto& one : exports) {
     one->exporter->finish(summary);
