@@ -20,5 +20,5 @@ bench gpu-bench: all
 TESTS += tests/bench/whole_program_test.py
 # The residency runner against programs made up for it, on the simulated driver.
 ifeq ($(filter -fsanitize=%,$(CXXFLAGS)),)
-TESTS += tests/bench/residency_test
+TESTS += tests/bench/residency_test tests/bench/advise_test
 endif
