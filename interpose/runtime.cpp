@@ -58,8 +58,8 @@ pool::PoolConfig pool_config(const Options& options, Listener& listener) {
   config.residency.tracked = options.safety == Safety::tracked;
   if (config.residency.tracked) doors::tracking.store(true);
   if (options.stats_every.seconds > 0) {
-    config.beat = [&listener] { listener.statistics(true); };
-    config.beat_ms = uint64_t{options.stats_every.seconds} * 1000;
+    config.beats.push_back(
+        {[&listener] { listener.statistics(true); }, uint64_t{options.stats_every.seconds} * 1000});
   }
   return config;
 }

@@ -3,7 +3,6 @@
 #include <signal.h>
 
 #include <algorithm>
-#include <chrono>
 
 namespace flexlom::pool {
 
@@ -15,17 +14,17 @@ constexpr uint64_t kDefaultPeriod_ms = 250;
 }  // namespace
 
 Keeper::Keeper(std::function<void(uint64_t)> sweep, std::function<void()> ahead, int64_t idle_ms,
-               std::function<void()> beat, uint64_t beat_ms)
+               std::vector<Beat> beats)
     : sweep_(std::move(sweep)),
       ahead_(std::move(ahead)),
-      beat_(std::move(beat)),
+      beats_(std::move(beats)),
+      due_(beats_.size()),
       ticks_(idle_ms < 0    ? ~uint64_t{0}
              : idle_ms == 0 ? 0
                             : kTicks),
       period_ms_(idle_ms < 0 ? kDefaultPeriod_ms
                              : std::clamp<uint64_t>(static_cast<uint64_t>(idle_ms) / kTicks,
-                                                    kShortestPeriod_ms, kDefaultPeriod_ms * 8)),
-      beat_ms_(beat_ != nullptr ? beat_ms : 0) {}
+                                                    kShortestPeriod_ms, kDefaultPeriod_ms * 8)) {}
 
 void Keeper::start() noexcept {
   std::lock_guard lock(mutex_);
@@ -65,9 +64,17 @@ void* Keeper::run(void* self) {
 
 void Keeper::loop() {
   using Clock = std::chrono::steady_clock;
-  const std::chrono::milliseconds period(period_ms_), beat_period(beat_ms_);
-  Clock::time_point sweep_at = Clock::now() + period;
-  Clock::time_point beat_at = beat_ms_ != 0 ? Clock::now() + beat_period : Clock::time_point::max();
+  const std::chrono::milliseconds period(period_ms_);
+  const Clock::time_point start = Clock::now();
+  Clock::time_point sweep_at = start + period;
+  const auto after = [](Clock::time_point at, uint64_t period_ms) {
+    return period_ms != 0 ? at + std::chrono::milliseconds(period_ms) : Clock::time_point::max();
+  };
+  Clock::time_point beat_at = Clock::time_point::max();  // the first of all
+  for (size_t i = 0; i < due_.size(); ++i) {
+    due_[i] = after(start, beats_[i].period_ms);
+    beat_at = std::min(beat_at, due_[i]);
+  }
   std::unique_lock lock(mutex_);
   while (!stopping()) {
     wake_.wait_until(lock, std::min(sweep_at, beat_at), [&] { return nudged_ || stopping(); });
@@ -85,12 +92,18 @@ void Keeper::loop() {
     // A period from the end of the work: sweeps that take long must not follow each other at once.
     if (now >= sweep_at) sweep_at = Clock::now() + period;
     if (Clock::now() >= beat_at) {
-      try {
-        beat_();
-      } catch (...) {
+      beat_at = Clock::time_point::max();
+      for (size_t i = 0; i < due_.size(); ++i) {
+        if (Clock::now() >= due_[i]) {
+          try {
+            beats_[i].call();
+          } catch (...) {
+          }
+          // On the beat, less those that were missed.
+          while (due_[i] <= Clock::now()) due_[i] = after(due_[i], beats_[i].period_ms);
+        }
+        beat_at = std::min(beat_at, due_[i]);
       }
-      // On the beat, less those that were missed.
-      while (beat_at <= Clock::now()) beat_at += beat_period;
     }
     lock.lock();
   }

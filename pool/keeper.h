@@ -8,19 +8,27 @@
 #include <pthread.h>
 
 #include <atomic>
+#include <chrono>
 #include <condition_variable>
 #include <functional>
 #include <mutex>
+#include <vector>
 
 namespace flexlom::pool {
+
+// What the keeper calls every `period_ms` (0: never), with no lock held, later when what it does
+// besides takes longer.
+struct Beat {
+  std::function<void()> call;
+  uint64_t period_ms = 0;
+};
 
 class Keeper {
  public:
   // `sweep(ticks)` runs once per period; `ticks` periods make up `idle_ms`. idle_ms < 0: idle
-  // memory is kept for good. `ahead()` runs after every sweep and after every nudge. `beat()` runs
-  // every `beat_ms`, later when the others take longer; 0: never.
+  // memory is kept for good. `ahead()` runs after every sweep and after every nudge.
   Keeper(std::function<void(uint64_t)> sweep, std::function<void()> ahead, int64_t idle_ms,
-         std::function<void()> beat = {}, uint64_t beat_ms = 0);
+         std::vector<Beat> beats = {});
   ~Keeper() { stop(); }
 
   void start() noexcept;
@@ -35,10 +43,10 @@ class Keeper {
 
   const std::function<void(uint64_t)> sweep_;
   const std::function<void()> ahead_;
-  const std::function<void()> beat_;
+  const std::vector<Beat> beats_;
+  std::vector<std::chrono::steady_clock::time_point> due_;  // of each beat; the thread's own
   const uint64_t ticks_;
   const uint64_t period_ms_;
-  const uint64_t beat_ms_;
   std::atomic<bool> started_{false};
   std::atomic<bool> stop_{false};
   bool running_ = false;  // guarded by mutex_

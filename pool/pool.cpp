@@ -15,7 +15,7 @@ Pool::Pool(Driver& driver, std::atomic<uint32_t>& work_submitted, Observer* obse
                                                                       observer, config.residency)
                                         : nullptr),
       keeper_([this](uint64_t ticks) { sweep(ticks); }, [this] { make_host_frames(); },
-              config.idle_trim_ms, config.beat, config.beat_ms) {}
+              config.idle_trim_ms, config.beats) {}
 
 Pool::~Pool() { keeper_.stop(); }
 

@@ -32,9 +32,7 @@ struct PoolConfig {
   Gate* gate = nullptr;  // what submissions pass; null: pages are never moved
   Residency::Config residency;
   void* user = nullptr;
-  // Called by the keeper every `beat_ms` (0: never), with no lock held.
-  std::function<void()> beat;
-  uint64_t beat_ms = 0;
+  std::vector<Beat> beats;  // what the keeper calls at times
 };
 
 class Pool {

@@ -19,7 +19,7 @@ bool soon(const std::atomic<int>& count, int wanted) {
 
 TEST_CASE("keeper: beats more often than it sweeps") {
   std::atomic<int> sweeps{0}, aheads{0}, beats{0};
-  Keeper keeper([&](uint64_t) { ++sweeps; }, [&] { ++aheads; }, 2000, [&] { ++beats; }, 20);
+  Keeper keeper([&](uint64_t) { ++sweeps; }, [&] { ++aheads; }, 2000, {{[&] { ++beats; }, 20}});
   keeper.start();
   REQUIRE(soon(sweeps, 1));
   CHECK(beats > 1);
@@ -32,7 +32,7 @@ TEST_CASE("keeper: beats more often than it sweeps") {
 
 TEST_CASE("keeper: nudges keep off neither the beat nor the sweep") {
   std::atomic<int> sweeps{0}, beats{0};
-  Keeper keeper([&](uint64_t) { ++sweeps; }, [] {}, 160, [&] { ++beats; }, 50);
+  Keeper keeper([&](uint64_t) { ++sweeps; }, [] {}, 160, {{[&] { ++beats; }, 50}});
   keeper.start();
   for (int i = 0; i < 4000 && (sweeps < 3 || beats < 3); ++i) {
     keeper.nudge();
@@ -50,11 +50,11 @@ TEST_CASE("keeper: a beat that throws, and sweeps that throw, do not end it") {
         throw std::bad_alloc();
       },
       [] {}, 80,
-      [&] {
-        ++beats;
-        throw std::bad_alloc();
-      },
-      30);
+      {{[&] {
+          ++beats;
+          throw std::bad_alloc();
+        },
+        30}});
   keeper.start();
   CHECK(soon(sweeps, 2));
   CHECK(soon(beats, 2));
@@ -62,8 +62,18 @@ TEST_CASE("keeper: a beat that throws, and sweeps that throw, do not end it") {
 
 TEST_CASE("keeper: no beat when none is asked for") {
   std::atomic<int> sweeps{0}, beats{0};
-  Keeper keeper([&](uint64_t) { ++sweeps; }, [] {}, 80, [&] { ++beats; }, 0);
+  Keeper keeper([&](uint64_t) { ++sweeps; }, [] {}, 80, {{[&] { ++beats; }, 0}});
   keeper.start();
   CHECK(soon(sweeps, 3));
   CHECK(beats == 0);
+}
+
+TEST_CASE("keeper: several beats keep their own times") {
+  std::atomic<int> quick{0}, slow{0}, never{0};
+  Keeper keeper([](uint64_t) {}, [] {}, 2000,
+                {{[&] { ++slow; }, 200}, {[&] { ++never; }, 0}, {[&] { ++quick; }, 20}});
+  keeper.start();
+  REQUIRE(soon(slow, 2));
+  CHECK(quick > slow);
+  CHECK(never == 0);
 }
