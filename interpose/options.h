@@ -46,6 +46,7 @@ struct Options {
   bool trace_launches = false;
   bool stats = false, strict = false, coverage = false, disable = false, quiet = false,
        verbose = false;
+  bool live = true;
   SoftOom soft_oom = SoftOom::automatic;
   Policy policy = Policy::automatic;
   Safety safety = Safety::strict;

@@ -41,7 +41,8 @@ uint64_t host_budget(const Options& options) {
   return limit.of(available);
 }
 
-pool::PoolConfig pool_config(const Options& options, Listener& listener) {
+pool::PoolConfig pool_config(const Options& options, Listener& listener,
+                             std::function<void()> publish) {
   pool::PoolConfig config;
 #ifdef __SANITIZE_THREAD__
   config.base_hint = 0;  // the sanitizer keeps its shadow where our addresses would be
@@ -61,6 +62,7 @@ pool::PoolConfig pool_config(const Options& options, Listener& listener) {
     config.beats.push_back(
         {[&listener] { listener.statistics(true); }, uint64_t{options.stats_every.seconds} * 1000});
   }
+  if (options.live) config.beats.push_back({std::move(publish), live::Publisher::kPeriod_ms});
   return config;
 }
 
@@ -81,7 +83,9 @@ std::atomic<bool> passing_through{false};
 Runtime::Runtime(Options given)
     : options(std::move(given)),
       listener(options),
-      pool(driver, doors::work_submitted, &listener, pool_config(options, listener)),
+      publisher(pool::ThreadSync::now_ns()),
+      pool(driver, doors::work_submitted, &listener,
+           pool_config(options, listener, [this] { publisher.publish(pool); })),
       launches(options.trace_launches ? listener.writer() : nullptr) {
   listener.opened(pool);
   if (launches.on()) doors::watching.store(true, std::memory_order_relaxed);

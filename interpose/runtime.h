@@ -15,6 +15,7 @@
 #include "interpose/ipc/importer.h"
 #include "interpose/launch_trace.h"
 #include "interpose/listener.h"
+#include "interpose/live/publisher.h"
 #include "interpose/memory_pools.h"
 #include "interpose/options.h"
 #include "interpose/program_frames.h"
@@ -47,6 +48,7 @@ class Runtime {
   const Options options;
   RealDriver driver;
   Listener listener;
+  live::Publisher publisher;  // used by the pool's keeper
   pool::Pool pool;
   ProgramFrames program_frames{pool};
   MemoryPools memory_pools;

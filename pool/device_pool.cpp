@@ -365,4 +365,18 @@ std::vector<AllocationInfo> DevicePool::live(size_t most) const {
   return all;
 }
 
+bool DevicePool::largest(AllocationInfo* out) const {
+  size_t most = 0;
+  std::lock_guard device_lock(mutex_);
+  for (Span* span : spans_) {
+    if (span->small.load(std::memory_order_relaxed)) continue;
+    const auto lock = lock_shard_of(*span);
+    const Object& object = span->objects[0];
+    if (object.state != ObjectState::live || object.asked_bytes <= most) continue;
+    *out = describe(object);
+    most = out->asked_bytes;
+  }
+  return most > 0;
+}
+
 }  // namespace flexlom::pool

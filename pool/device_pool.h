@@ -216,6 +216,9 @@ class DevicePool {
   AsyncUse async_use(CUmemoryPool mem_pool) const;
   void reset_async_high(CUmemoryPool mem_pool, bool used);
   std::vector<AllocationInfo> live(size_t most) const;  // largest first
+  // The largest live allocation of a page or more, without looking at the small ones one by one;
+  // false when there is none.
+  bool largest(AllocationInfo* out) const;
 
  private:
   DevicePool(Driver&, Fence&, Observer*, Budget& host_budget, const Config&, CUdeviceptr base,

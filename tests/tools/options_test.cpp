@@ -41,6 +41,7 @@ TEST_CASE("an empty environment gives the defaults") {
   CHECK(options.trace.empty());
   CHECK_FALSE((options.stats || options.strict || options.coverage || options.disable ||
                options.quiet || options.verbose));
+  CHECK(options.live);
   CHECK(options.soft_oom == SoftOom::automatic);
   CHECK(options.idle_trim_ms == 5000);
 }

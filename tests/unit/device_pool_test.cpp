@@ -444,3 +444,21 @@ TEST_CASE("pool: threads, with every promise kept at every driver call") {
   CHECK(bench.driver.held_bytes(Where::device) == 0);
   CHECK(bench.pool->stats().live == 0);
 }
+
+TEST_CASE("pool: the largest live allocation, small ones aside") {
+  PoolBench bench(256, 0);
+  AllocationInfo info;
+  CHECK(!bench.pool->largest(&info));
+  bench.must(4096);
+  CHECK(!bench.pool->largest(&info));
+  const CUdeviceptr small = bench.must(2 * kGranule);
+  const CUdeviceptr large = bench.must(5 * kGranule + 1);
+  REQUIRE(bench.pool->largest(&info));
+  CHECK(info.base == large);
+  CHECK(info.asked_bytes == 5 * kGranule + 1);
+  bench.free(large);
+  REQUIRE(bench.pool->largest(&info));
+  CHECK(info.base == small);
+  bench.free(small);
+  CHECK(!bench.pool->largest(&info));
+}
