@@ -19,6 +19,7 @@ constexpr const char* help_text = R"(usage: flexlom COMMAND ...
   flexlom export --to FORMAT [-o FILE] LOG       a trace log for the viewers of other tools
   flexlom advise [OPTIONS] LOG                   what a smaller GPU would do to a job
   flexlom replay [OPTIONS] LOG                   a job's allocations against other allocators
+  flexlom top [--once] [--json]                  processes under flexlom, and what they hold
   flexlom doctor [--json] [-- PROGRAM]           check this machine
   flexlom options [--json]                       list all options and variables
   flexlom version
@@ -47,6 +48,7 @@ constexpr Command commands[] = {
     {"advise", advise_command},
     {"replay", replay_command},
     {"internal-replay", replay_child_command},
+    {"top", top_command},
     {"--version", version_command},
     {"internal-probe", probe_command},
 };

@@ -11,6 +11,7 @@
 #include "interpose/tool/commands.h"
 #include "interpose/tool/export.h"
 #include "interpose/tool/output.h"
+#include "interpose/tool/top.h"
 
 namespace flexlom::tool {
 namespace {
@@ -108,6 +109,12 @@ std::string without_commas(std::string list) {
   return list;
 }
 
+std::string order_words() {
+  std::string words;
+  for (const top::OrderName& name : top::order_names) words += fmt::format("{} ", name.word);
+  return words;
+}
+
 void print_completions() {
   std::string all, files, plain;
   for (const OptionRow& row : rows()) {
@@ -120,7 +127,7 @@ _flexlom() {{
   local cur=${{COMP_WORDS[COMP_CWORD]}} command=${{COMP_WORDS[1]}} i
   COMPREPLY=()
   if ((COMP_CWORD == 1)); then
-    local commands='run report export advise replay doctor options version help'
+    local commands='run report export advise replay top doctor options version help'
     mapfile -t COMPREPLY < <(compgen -W "$commands" -- "$cur")
     return
   fi
@@ -132,6 +139,7 @@ _flexlom() {{
   done
   case ${{COMP_WORDS[COMP_CWORD - 1]}} in
     {}) mapfile -t COMPREPLY < <(compgen -f -- "$cur") && return ;;
+    --sort) mapfile -t COMPREPLY < <(compgen -W '{}' -- "$cur") && return ;;
     --to) mapfile -t COMPREPLY < <(compgen -W '{}' -- "$cur") && return ;;
     --cost) mapfile -t COMPREPLY < <(compgen -W '{}' -- "$cur") && return ;;
   esac
@@ -155,13 +163,18 @@ _flexlom() {{
         mapfile -t COMPREPLY < <(compgen -f -- "$cur")
       fi
       ;;
+    top)
+      mapfile -t COMPREPLY < <(compgen -W '--once --json --every= --sort= --help' -- "$cur")
+      [[ ${{COMPREPLY[0]-}} == *= ]] && compopt -o nospace
+      ;;
     doctor) mapfile -t COMPREPLY < <(compgen -W '--json --library= --help --' -- "$cur") ;;
     options) mapfile -t COMPREPLY < <(compgen -W '--json --help' -- "$cur") ;;
   esac
 }}
 complete -F _flexlom flexlom
 )",
-             files, without_commas(format_names()), without_commas(cost_names()), all);
+             files, order_words(), without_commas(format_names()), without_commas(cost_names()),
+             all);
 }
 
 }  // namespace

@@ -1,0 +1,137 @@
+// A program that flexlom top is pointed at: allocates 3 blocks of 32 MiB, does what it is told,
+// prints a line, and waits until its standard input ends.
+//
+//   subject hold            just that
+//   subject close           closes every descriptor but the driver's, again and again
+//   subject fork            a child that makes no CUDA call waits too; prints its pid
+//   subject fork_before     forks before the driver is used; both allocate, the child's pid is
+//   printed subject exec            becomes `subject sleep`, which makes no CUDA call subject
+//   exec_again      becomes `subject hold` subject leader          the first thread ends, another
+//   goes on subject undumpable      may not be inspected by others subject free            frees
+//   what it allocated, then allocates one block of 4 MiB subject idle            only looks: no
+//   allocation subject move            uses its blocks in turn, so that pages move when memory is
+//   short
+#include <cuda.h>
+#include <pthread.h>
+#include <signal.h>
+#include <sys/prctl.h>
+#include <unistd.h>
+
+#include <string>
+
+#include "tests/preload/session.hpp"
+
+using namespace preload;
+
+namespace {
+
+constexpr size_t kBytes = 32 << 20;
+
+void say(const std::string& text) {
+  std::printf("%s\n", text.c_str());
+  std::fflush(stdout);
+}
+
+void wait_for_end(int fd) {
+  char byte = 0;
+  while (read(fd, &byte, 1) > 0) {
+  }
+}
+
+// The driver's own are left: the simulated one keeps memory in files, as the real one keeps
+// devices open.
+void close_all(int besides) {
+  for (int fd = 3; fd < 4096; ++fd) {
+    char link[64], target[4096];
+    std::snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
+    const ssize_t n = readlink(link, target, sizeof target - 1);
+    if (n <= 0 || fd == besides) continue;
+    target[n] = '\0';
+    if (std::strstr(target, "memfd:simcuda") == nullptr) close(fd);
+  }
+}
+
+std::vector<CUdeviceptr> allocate(const Cuda& cuda) {
+  std::vector<CUdeviceptr> blocks;
+  for (int i = 0; i < 3; ++i) {
+    CUdeviceptr p = 0;
+    CHECK_OK(cuda.cuMemAlloc_v2_(&p, kBytes));
+    CHECK_OK(cuda.cuMemsetD8_v2_(p, 1, kBytes));
+    blocks.push_back(p);
+  }
+  return blocks;
+}
+
+void become(const char* self, const char* how) {
+  execl("/proc/self/exe", self, how, nullptr);
+  CHECK(!"exec failed");
+}
+
+void* rest_of_leader(void*) {
+  usleep(100'000);
+  say("ready");
+  wait_for_end(0);
+  _exit(verdict());
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  const std::string how = argc > 1 ? argv[1] : "hold";
+  alarm(120);
+  if (how == "sleep") {
+    say("ready");
+    wait_for_end(0);
+    return 0;
+  }
+  const Cuda cuda(open_driver());
+  pid_t child = -1;
+  if (how == "fork_before") child = fork();
+  cuda.start();
+  if (how == "idle") {
+    say("ready");
+    wait_for_end(0);
+    return verdict();
+  }
+  const std::vector<CUdeviceptr> blocks = allocate(cuda);
+  if (child == 0) {
+    wait_for_end(0);
+    _exit(verdict());
+  }
+  if (how == "fork" && (child = fork()) == 0) {
+    wait_for_end(0);
+    _exit(0);
+  }
+  if (how == "exec" || how == "exec_again") {
+    usleep(800'000);  // long enough to have been published
+    become(argv[0], how == "exec" ? "sleep" : "hold");
+  }
+  if (how == "leader") {
+    pthread_t other;
+    CHECK(pthread_create(&other, nullptr, &rest_of_leader, nullptr) == 0);
+    pthread_exit(nullptr);
+  }
+  if (how == "undumpable") CHECK(prctl(PR_SET_DUMPABLE, 0) == 0);
+  if (how == "free") {
+    for (const CUdeviceptr p : blocks) CHECK_OK(cuda.cuMemFree_v2_(p));
+    CUdeviceptr p = 0;
+    CHECK_OK(cuda.cuMemAlloc_v2_(&p, 4 << 20));
+  }
+  if (how == "close") {
+    for (int i = 0; i < 8; ++i) {
+      close_all(-1);
+      usleep(200'000);
+    }
+  }
+  if (how == "move") {
+    say("ready");
+    for (int i = 0; i < 100; ++i) {
+      const CUdeviceptr p = blocks[static_cast<size_t>(i) % blocks.size()];
+      CHECK_OK(cuda.cuMemsetD8_v2_(p, static_cast<unsigned char>(i), kBytes));
+      usleep(50'000);
+    }
+  }
+  say(child > 0 ? std::to_string(child) : "ready");
+  wait_for_end(0);
+  return verdict();
+}
