@@ -16,6 +16,10 @@ class Streamed(torch.nn.Module):
         # The shells keep the shape of a layer, and stand in for every layer on the host in turn.
         shells = [copy.deepcopy(self.model.blocks[0]) for _ in range(2)]
         self.flats, places = split.divide(o, self.model, self.hosted, split.pinned)
+        # What making the weights left in PyTorch's cache is not of the buffers' sizes, and nothing
+        # may still run in the memory that another stream now writes.
+        torch.cuda.synchronize()
+        torch.cuda.empty_cache()
         length = split.layout(self.model.blocks[0])[1]
         self.buffers = [torch.empty(length, dtype=torch.float16, device=o.device)
                         for _ in range(2)] if self.hosted else []

@@ -36,7 +36,7 @@ class Sharded:
             self.shards = self.parameters()
             self.optimizer = torch.optim.AdamW(self.shards, lr=3e-4, fused=True)
         for shard, parameter in zip(self.shards, self.model.parameters()):
-            shard.grad = parameter.grad.to_local()
+            shard.grad = None if parameter.grad is None else parameter.grad.to_local()
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         self.model.zero_grad(set_to_none=True)
