@@ -5,10 +5,12 @@ $(eval $(call program,tests/live_unit,$(wildcard tests/live/*_test.cpp) tests/un
 ALL += $(BUILD)/tests/live_unit
 TESTS += $(BUILD)/tests/live_unit
 
-$(eval $(call program,tests/live/subject,tests/live/subject.cpp,-ldl))
+$(eval $(call program,tests/live/subject,tests/live/subject.cpp,\
+  -static-libstdc++ -static-libgcc -ldl))
 ALL += $(BUILD)/tests/live/subject
 
 # The library built with a sanitizer cannot be preloaded into programs that know nothing of it.
 ifeq ($(filter asan tsan,$(MODE)),)
 TESTS += tests/live/processes tests/live/screen
 endif
+GPU_TESTS += tests/live/on_gpu

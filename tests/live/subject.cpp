@@ -2,7 +2,8 @@
 // prints a line, and waits until its standard input ends.
 //
 //   subject hold            just that
-//   subject close           closes every descriptor but the driver's, again and again
+//   subject close           closes every descriptor but the simulated driver's, again and again
+//   subject close_page      closes the page's descriptor only, as often
 //   subject fork            a child that makes no CUDA call waits too; prints its pid
 //   subject fork_before     forks before the driver is used; both allocate, the child's pid is
 //   printed subject exec            becomes `subject sleep`, which makes no CUDA call subject
@@ -15,6 +16,7 @@
 #include <pthread.h>
 #include <signal.h>
 #include <sys/prctl.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <string>
@@ -38,16 +40,16 @@ void wait_for_end(int fd) {
   }
 }
 
-// The driver's own are left: the simulated one keeps memory in files, as the real one keeps
-// devices open.
-void close_all(int besides) {
+// Closes every descriptor for which `goes` says so of what it leads to.
+template <class Goes>
+void close_where(Goes goes) {
   for (int fd = 3; fd < 4096; ++fd) {
     char link[64], target[4096];
     std::snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
     const ssize_t n = readlink(link, target, sizeof target - 1);
-    if (n <= 0 || fd == besides) continue;
+    if (n <= 0) continue;
     target[n] = '\0';
-    if (std::strstr(target, "memfd:simcuda") == nullptr) close(fd);
+    if (goes(std::string(target))) close(fd);
   }
 }
 
@@ -109,7 +111,7 @@ int main(int argc, char** argv) {
   if (how == "leader") {
     pthread_t other;
     CHECK(pthread_create(&other, nullptr, &rest_of_leader, nullptr) == 0);
-    pthread_exit(nullptr);
+    syscall(SYS_exit, 0);  // of this thread alone
   }
   if (how == "undumpable") CHECK(prctl(PR_SET_DUMPABLE, 0) == 0);
   if (how == "free") {
@@ -117,18 +119,15 @@ int main(int argc, char** argv) {
     CUdeviceptr p = 0;
     CHECK_OK(cuda.cuMemAlloc_v2_(&p, 4 << 20));
   }
-  if (how == "close") {
+  if (how == "close" || how == "close_page") {
+    // The driver's own are left: the simulated one keeps memory in files, as the real one keeps
+    // devices open.
     for (int i = 0; i < 8; ++i) {
-      close_all(-1);
+      close_where([&](const std::string& target) {
+        return how == "close" ? target.find("memfd:simcuda") == std::string::npos
+                              : target.find("flexlom-live") != std::string::npos;
+      });
       usleep(200'000);
-    }
-  }
-  if (how == "move") {
-    say("ready");
-    for (int i = 0; i < 100; ++i) {
-      const CUdeviceptr p = blocks[static_cast<size_t>(i) % blocks.size()];
-      CHECK_OK(cuda.cuMemsetD8_v2_(p, static_cast<unsigned char>(i), kBytes));
-      usleep(50'000);
     }
   }
   say(child > 0 ? std::to_string(child) : "ready");
