@@ -38,13 +38,16 @@ void Publisher::name_device(Device* device) noexcept {
 }
 
 void Publisher::find_largest(pool::Pool& pool, uint64_t changes) noexcept {
-  if (changes == seen_changes_ || count_ % kLookEvery != 0) return;
+  const uint64_t begin_ns = sample_.now.at_ns;
+  if (changes == seen_changes_ || begin_ns < look_at_ns_) return;
   seen_changes_ = changes;
   pool::AllocationInfo largest;
   pool.each_device([&](const pool::DevicePool& device) {
     pool::AllocationInfo found;
     if (device.largest(&found) && found.asked_bytes > largest.asked_bytes) largest = found;
   });
+  const uint64_t end_ns = pool::ThreadSync::now_ns();
+  look_at_ns_ = end_ns + std::max(kLookPause_ns, kLookShare * (end_ns - begin_ns));
   Largest& out = sample_.largest;
   out = {};
   out.device = static_cast<uint64_t>(largest.device);

@@ -3,7 +3,9 @@
 
 #include <time.h>
 
+#include <array>
 #include <catch2/catch.hpp>
+#include <random>
 
 #include "interpose/trace/json_text.h"
 
@@ -223,6 +225,51 @@ TEST_CASE("top: numbers that cannot be do no harm") {
   sort(&look.processes, Order::largest, true);
   CHECK(lines(look, {}).size() == 3 + 1 + live::kDevices);
   CHECK(json(look).find("\"command\":\"liar\"") != std::string::npos);
+}
+
+TEST_CASE("top: pages of random bytes") {
+  std::mt19937_64 random(11);
+  std::array<unsigned char, live::kPageBytes> page{};
+  for (int round = 0; round < 3000; ++round) {
+    for (size_t i = 0; i < page.size(); i += sizeof(uint64_t)) {
+      // Mostly small numbers: lengths and counts that are nearly right are worse than wild ones.
+      const uint64_t word = random() >> (random() % 64);
+      std::memcpy(&page[i], &word, sizeof word);
+    }
+    std::memcpy(page.data(), live::kMagic, sizeof live::kMagic);
+    const uint32_t format = round % 8 == 0 ? static_cast<uint32_t>(random()) : live::kFormat;
+    std::memcpy(&page[offsetof(live::Head, format)], &format, sizeof format);
+    const uint64_t even = 4;
+    std::memcpy(&page[offsetof(live::Page, sequence)], &even, sizeof even);
+    const size_t length = round % 5 == 0 ? random() % page.size() : page.size();
+    live::Process p;
+    p.reading = live::read_page([&](void* to, size_t bytes, size_t offset) {
+      if (offset + bytes > length) return false;
+      std::memcpy(to, &page[offset], bytes);
+      return true;
+    });
+    if (!p.reading.is_page()) continue;
+    Look look;
+    look.now_ns = kNow;
+    look.processes = {p, p};
+    sort(&look.processes, order_names[random() % order_names.size()].order, round % 2 == 0);
+    Layout layout;
+    layout.columns = random() % 100;
+    layout.lines = random() % 20;
+    layout.keys = round % 3 == 0;
+    for (const std::string& line : lines(look, layout)) {
+      for (size_t i = 0; i < line.size();) {
+        const size_t here = trace::utf8_length(std::string_view(line).substr(i));
+        REQUIRE(here > 0);
+        REQUIRE(static_cast<unsigned char>(line[i]) >= 0x20);
+        i += here;
+      }
+    }
+    const std::string text = json(look);
+    REQUIRE(text.find('\n') == std::string::npos);
+    REQUIRE(text.find("nan") == std::string::npos);
+    REQUIRE(text.find("inf") == std::string::npos);
+  }
 }
 
 TEST_CASE("top: JSON") {
