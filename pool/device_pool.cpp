@@ -51,8 +51,9 @@ DevicePool::DevicePool(Driver& driver, Fence& fence, Observer* observer, Budget&
       device_budget_(config.device_budget_bytes),
       config_(config),
       base_(base),
-      small_reserve_(policy::small_reserve_bytes(config.device_budget_bytes)),
+      small_reserve_(config.guard ? 0 : policy::small_reserve_bytes(config.device_budget_bytes)),
       space_(base, bytes),
+      guard_(config.guard ? std::make_unique<Guard>(space_, observer) : nullptr),
       frames_(driver, config.device, device_budget_, host_budget, config.host_vmm,
               config.window_hint) {
   access_.push_back(config.device);
@@ -75,7 +76,7 @@ DevicePool::~DevicePool() {
 }
 
 CUresult DevicePool::allocate(const Request& request, unsigned shard_hint, CUdeviceptr* out) {
-  const SizeKey key = size_key(request.bytes);
+  const SizeKey key = key_of(request.bytes);
   const unsigned shard = shard_hint % kShards;
   if (request.bytes > config_.address_bytes) {
     report_oom(request, false);
@@ -96,6 +97,11 @@ CUresult DevicePool::allocate(const Request& request, unsigned shard_hint, CUdev
   }
   *out = object->address;
   return CUDA_SUCCESS;
+}
+
+// What is guarded shares its pages with nothing.
+SizeKey DevicePool::key_of(size_t bytes) const {
+  return guard_ != nullptr ? SizeKey{false, granules_for(bytes)} : size_key(bytes);
 }
 
 void DevicePool::commit(Shard& shard, Object* object, const Request& request) {
@@ -168,7 +174,40 @@ void DevicePool::finish_free(Shard& shard, Object* object, StreamKey stream) {
   --shard.stats.live_objects;
   object->epoch = fence_.stamp();
   object->stream = stream;
+  if (guard_ != nullptr) [[unlikely]] {
+    object->state = ObjectState::pending;
+    guard_->retire(object);
+    return;
+  }
   shard.push_free(object);
+}
+
+void DevicePool::settle(uint64_t wait_ns) {
+  if (const uint64_t epoch = guard_->newest_epoch(); epoch != 0) {
+    if (wait_ns > 0) {
+      fence_.wait(epoch, wait_ns);
+    } else {
+      fence_.advance();
+    }
+  }
+  while (Object* object = guard_->next_retired(fence_)) {
+    Span* span = object->span;
+    if (observer_ != nullptr) {
+      AllocationInfo info;
+      {
+        const auto lock = lock_shard_of(*span);
+        info = describe(*object);
+      }
+      observer_->retiring(info);
+    }
+    std::lock_guard device_lock(mutex_);
+    {
+      const auto lock = lock_shard_of(*span);
+      publish(*span, nullptr);
+      span->objects.reset();
+    }
+    drop_span(span);
+  }
 }
 
 Span* DevicePool::lock_span(CUdeviceptr address, std::unique_lock<std::mutex>* lock) const {
@@ -218,6 +257,7 @@ AllocationInfo DevicePool::describe(const Object& object) const {
   info.base = object.address;
   info.asked_bytes = object.asked_bytes;
   info.given_bytes = object.span->object_bytes;
+  if (guard_ != nullptr) info.given_bytes -= object.address - object.span->base;
   info.id = object.id;
   info.device = config_.device;
   info.context = object.context;

@@ -14,6 +14,7 @@
 
 #include "pool/address_space.h"
 #include "pool/frames.h"
+#include "pool/guard.h"
 #include "pool/in_flight.h"
 #include "pool/observer.h"
 #include "pool/residency/move.h"
@@ -97,6 +98,7 @@ class DevicePool {
     bool host_vmm;
     int host_numa_id;             // -1: host frames have a plain HOST location
     CUdeviceptr window_hint = 0;  // where private windows go; 0: anywhere
+    bool guard = false;           // place for finding bugs (guard.h); nothing is cached or moved
   };
 
   // Null when the driver refuses the address space; `*error` says with what.
@@ -114,6 +116,10 @@ class DevicePool {
   // The live allocation that contains `address`; false when there is none.
   bool find(CUdeviceptr address, AllocationInfo* out) const;
   bool set_sync_memops(CUdeviceptr address, bool value);
+  // Guard mode: unmaps what was freed and is used by no work any more, after the observer has seen
+  // it; waits `wait_ns` at most for the work that still runs. No lock held.
+  void settle(uint64_t wait_ns);
+  bool guarded() const { return guard_ != nullptr; }
 
   // The frames behind an allocation, for export; pins it (law 7). NOT_SUPPORTED when part of it
   // lies in host frames, INVALID_VALUE when there is no such allocation.
@@ -229,6 +235,7 @@ class DevicePool {
   Object* grow(const Request&, SizeKey key, unsigned shard);
   Object* grow_now(const Request&, SizeKey key, unsigned shard, bool fits);
   void commit(Shard& shard, Object* object, const Request& request);
+  SizeKey key_of(size_t bytes) const;
   void finish_free(Shard& shard, Object* object, StreamKey stream);
 
   // All below: device mutex held.
@@ -237,6 +244,7 @@ class DevicePool {
   CUresult back_page(Span& span, uint32_t granule, unsigned order, bool allow_host);
   bool unback(Span& span);
   void drop_span(Span* span);
+  void give_addresses(uint32_t first, uint32_t granules, bool used);
   void publish(Span& span, Span* value);
   Page* page_of(const PageId& id);
   void wait_unclaimed(std::unique_lock<std::mutex>& touch_lock, const CUdeviceptr* words,
@@ -290,6 +298,7 @@ class DevicePool {
 
   mutable std::mutex mutex_;  // guards all below
   AddressSpace space_;
+  const std::unique_ptr<Guard> guard_;  // null: not in guard mode
   Frames frames_;
   std::vector<int> access_;  // devices that may reach the pages
   std::unordered_set<Span*> spans_;

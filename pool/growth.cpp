@@ -92,6 +92,7 @@ Object* DevicePool::grow(const Request& request, SizeKey key, unsigned shard) {
   bool caller_trims = false;
   bool made_room = residency_ == nullptr;
   for (;;) {
+    if (guard_ != nullptr) settle(0);
     uint64_t epoch = 0;
     {
       std::lock_guard lock(mutex_);
@@ -145,6 +146,7 @@ Object* DevicePool::grow_now(const Request& request, SizeKey key, unsigned shard
   // Lowest address first: the list is last in, first out.
   for (uint32_t i = span->objects_total; i-- > 1;) s.push_fresh(&span->objects[i]);
   span->objects_used = 1;
+  if (guard_ != nullptr) span->objects[0].address = Guard::place(*span, request.bytes);
   commit(s, &span->objects[0], request);
   return &span->objects[0];
 }
@@ -172,7 +174,7 @@ bool DevicePool::fits_device(uint32_t granules) const {
 
 Span* DevicePool::new_span(SizeKey key, unsigned shard) {
   const uint32_t granules = key.small ? 1 : key.value;
-  const uint32_t first = space_.take(granules);
+  const uint32_t first = guard_ != nullptr ? guard_->take(granules) : space_.take(granules);
   if (first == AddressSpace::kNone) return nullptr;
   if (spare_spans_.empty()) {
     all_spans_.push_back(std::make_unique<Span>());
@@ -205,7 +207,7 @@ Span* DevicePool::new_span(SizeKey key, unsigned shard) {
   span->spilled_bytes = 0;
   span->pages.clear();
   if (back(*span, true) != CUDA_SUCCESS) {
-    if (unback(*span)) space_.give(first, granules);
+    if (unback(*span)) give_addresses(first, granules, false);
     return nullptr;
   }
   spare_spans_.pop_back();
@@ -308,9 +310,15 @@ bool DevicePool::unback(Span& span) {
 }
 
 void DevicePool::drop_span(Span* span) {
-  if (unback(*span)) space_.give(span->first, span->count);
+  if (unback(*span)) give_addresses(span->first, span->count, true);
   spans_.erase(span);
   spare_spans_.push_back(span);
+}
+
+void DevicePool::give_addresses(uint32_t first, uint32_t granules, bool used) {
+  if (guard_ == nullptr) return space_.give(first, granules);
+  // Nobody was told of these: the next allocation of a run that repeats may have them.
+  used ? guard_->give_last(first, granules) : guard_->give_at_once(first, granules);
 }
 
 // Unmaps idle spans until `want_bytes` of frames are spare; only what sat idle before
@@ -340,7 +348,7 @@ uint64_t DevicePool::reclaim(uint64_t want_bytes, uint64_t before_tick) {
 }
 
 uint64_t DevicePool::newest_pending_epoch() {
-  uint64_t newest = 0;
+  uint64_t newest = guard_ != nullptr ? guard_->newest_epoch() : 0;
   for (Shard& s : shards_) {
     std::lock_guard lock(s.mutex);
     if (s.stats.pending_objects > 0) newest = std::max(newest, s.newest_pending_epoch());
@@ -400,6 +408,7 @@ CUresult DevicePool::allow_access(int device) {
 
 void DevicePool::sweep(uint64_t ticks) {
   fence_.advance();
+  if (guard_ != nullptr) settle(0);
   std::lock_guard lock(mutex_);
   ++tick_;
   for (Shard& s : shards_) {
@@ -413,6 +422,7 @@ void DevicePool::sweep(uint64_t ticks) {
 
 uint64_t DevicePool::trim(uint64_t keep_bytes) {
   fence_.advance();
+  if (guard_ != nullptr) settle(0);
   std::lock_guard lock(mutex_);
   if (keep_bytes == 0) {  // everything, empty small pages too, which no counter knows
     reclaim(~uint64_t{0}, ~uint64_t{0});

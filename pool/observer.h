@@ -43,6 +43,9 @@ class Observer {
   virtual bool hears_allocations() const noexcept { return true; }
   virtual void allocated(const Request&, const AllocationInfo&) noexcept {}
   virtual void freed(const char* call, const AllocationInfo&, StreamKey stream) noexcept {}
+  // Guard mode: freed, and no work uses it any more. Still mapped until this returns, with all of
+  // its pages: they end where it ends, up to 256 bytes on. No lock of the pool is held.
+  virtual void retiring(const AllocationInfo&) noexcept {}
   virtual void spilled(int device, CUdeviceptr address, size_t bytes) noexcept {}
   virtual void mapped(int device, CUdeviceptr address, size_t bytes, Where where) noexcept {}
   virtual void unmapped(int device, CUdeviceptr address, size_t bytes, Where where) noexcept {}

@@ -66,6 +66,7 @@ DevicePool* Pool::open_device(int ordinal) {
   config.device_total_bytes = facts.total_bytes;
   config.host_vmm = facts.host_vmm;
   config.host_numa_id = facts.host_numa_id;
+  config.guard = config_.guard;
   CUresult error = CUDA_SUCCESS;
   auto pool = DevicePool::create(driver_, fence_, observer_, host_budget_, config, &error,
                                  residency_.get());
@@ -108,7 +109,14 @@ CUresult Pool::free(const char* call, CUdeviceptr address, StreamKey stream) noe
   DevicePool* pool = owner(address);
   if (pool == nullptr) return CUDA_ERROR_INVALID_VALUE;
   try {
-    return pool->free(call, address, stream);
+    const CUresult r = pool->free(call, address, stream);
+    // Freed without a stream: as the driver's own call, this one waits, and the next work that
+    // touches the memory faults. Bounded, because the driver's wait for a kernel that never ends is
+    // nothing to be repeated.
+    constexpr uint64_t kWait_ns = 2'000'000'000;
+    if (r == CUDA_SUCCESS && pool->guarded())
+      pool->settle(stream == 0 && !fence_.capture_open() ? kWait_ns : 0);
+    return r;
   } catch (...) {
     return CUDA_ERROR_OUT_OF_MEMORY;
   }
@@ -121,7 +129,10 @@ bool Pool::find(CUdeviceptr address, AllocationInfo* out) const noexcept {
 
 void Pool::end_context(CUcontext context) noexcept {
   fence_.remove_context(context);
-  each_device([&](DevicePool& p) { p.release_context(context); });
+  each_device([&](DevicePool& p) {
+    p.release_context(context);
+    if (p.guarded()) p.settle(0);
+  });
 }
 
 void Pool::forget_stream(StreamKey stream) noexcept {

@@ -30,6 +30,7 @@ struct PoolConfig {
   int64_t idle_trim_ms = 5000;  // -1: cached frames are never given back for being idle
   BudgetOf device_budget = nullptr;
   Gate* gate = nullptr;  // what submissions pass; null: pages are never moved
+  bool guard = false;    // guard.h; with it, `gate` must be null
   Residency::Config residency;
   void* user = nullptr;
   std::vector<Beat> beats;  // what the keeper calls at times

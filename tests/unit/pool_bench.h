@@ -12,13 +12,14 @@
 namespace flexlom::unit {
 
 struct CountingObserver : pool::Observer {
-  std::atomic<int> ooms{0}, soft_ooms{0}, warnings{0};
+  std::atomic<int> ooms{0}, soft_ooms{0}, warnings{0}, retired{0};
   std::atomic<int64_t> mapped_bytes{0}, live{0};
   void allocated(const pool::Request&, const pool::AllocationInfo&) noexcept override { ++live; }
   void freed(const char*, const pool::AllocationInfo&, pool::StreamKey) noexcept override { --live; }
   void mapped(int, CUdeviceptr, size_t bytes, Where) noexcept override { mapped_bytes += static_cast<int64_t>(bytes); }
   void unmapped(int, CUdeviceptr, size_t bytes, Where) noexcept override { mapped_bytes -= static_cast<int64_t>(bytes); }
   void out_of_memory(const pool::OutOfMemory& o) noexcept override { ++(o.soft ? soft_ooms : ooms); }
+  void retiring(const pool::AllocationInfo&) noexcept override { ++retired; }
   void warned(std::string_view) noexcept override { ++warnings; }
 };
 
@@ -32,14 +33,17 @@ struct PoolBench {
   std::optional<pool::Residency> residency;
   std::unique_ptr<pool::DevicePool> pool;
 
-  PoolBench(uint64_t device_granules, uint64_t host_granules, bool moving = false) : host_budget(host_granules * kGranule) {
+  PoolBench(uint64_t device_granules, uint64_t host_granules, bool moving = false, bool guard = false,
+            size_t address_bytes = size_t{1} << 36)
+      : host_budget(host_granules * kGranule) {
     driver.device_limit_bytes = device_granules * kGranule;
     driver.host_limit_bytes = host_granules * kGranule;
     fence.add_context(fake_context(1));
     pool::DevicePool::Config config;
     config.device = 0;
     config.base_hint = 0x5000'0000'0000;
-    config.address_bytes = size_t{1} << 36;
+    config.address_bytes = address_bytes;
+    config.guard = guard;
     config.device_budget_bytes = device_granules * kGranule;
     config.device_total_bytes = device_granules * kGranule * 2;
     config.host_vmm = host_granules > 0;
