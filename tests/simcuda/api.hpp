@@ -44,6 +44,9 @@ struct Call {
 // Counts, traces, injects a fault; then checks the driver's phase when the call needs cuInit.
 CUresult enter(Site& site, bool needs_init);
 
+// The answer of a call that may have waited for a kernel's fault.
+CUresult leave(const Site& site, bool needs_init, CUresult result);
+
 template <size_t N>
 struct Name {
   char text[N];
@@ -63,7 +66,7 @@ struct Door<name, needs_init, per_thread, impl> {
     if (CUresult code = enter(site, needs_init)) return code;
     try {
       Call c{site, per_thread};
-      return impl(c, arguments...);
+      return leave(site, needs_init, impl(c, arguments...));
     } catch (const Failure& failure) {
       return failure.code;
     } catch (const std::bad_alloc&) {

@@ -1,5 +1,8 @@
 #include "tests/simcuda/launch.hpp"
 
+#include <setjmp.h>
+#include <signal.h>
+
 #include <algorithm>
 #include <cstring>
 
@@ -135,7 +138,36 @@ KernelTask make_kernel_task(CUfunction function, const unsigned (&grid)[3],
   return task;
 }
 
-void run_kernel(const KernelTask& task) { task.kernel->run(task.params.data()); }
+namespace {
+
+thread_local sigjmp_buf* after_fault = nullptr;
+
+void faulted(int signal) {
+  if (after_fault != nullptr) siglongjmp(*after_fault, 1);
+  // Not a kernel's: what would have happened.
+  ::signal(signal, SIG_DFL);
+}
+
+}  // namespace
+
+void run_kernel(const KernelTask& task) {
+  if (!options().illegal_address) return task.kernel->run(task.params.data());
+  static const bool installed = [] {
+    struct sigaction action {};
+    action.sa_handler = &faulted;
+    action.sa_flags = SA_NODEFER;
+    return sigaction(SIGSEGV, &action, nullptr) == 0 && sigaction(SIGBUS, &action, nullptr) == 0;
+  }();
+  sigjmp_buf here;
+  // Kernels are plain loops over memory: nothing of theirs is left behind by the jump.
+  if (installed && sigsetjmp(here, 0) == 0) {
+    after_fault = &here;
+    task.kernel->run(task.params.data());
+  } else {
+    break_contexts();
+  }
+  after_fault = nullptr;
+}
 
 }  // namespace flexlom::sim
 

@@ -12,6 +12,8 @@
 //   SIMCUDA_NO_HOST_VMM=1        cuMemCreate refuses HOST and HOST_NUMA locations
 //   SIMCUDA_FAULT=RULES          see simcuda_fault
 //   SIMCUDA_DELAY=1.0            scale of the measured costs of VMM calls and copies, 0 = none
+//   SIMCUDA_ILLEGAL_ADDRESS=1    a kernel that touches what is not mapped ends with the error of that
+//                                name, which every later call returns; else with a real SIGSEGV
 //   SIMCUDA_TRACE=PATH           appends one line for each call entered: thread id and symbol
 //
 // All functions below are thread-safe and may be called before cuInit.

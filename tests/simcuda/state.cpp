@@ -8,6 +8,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <string>
+#include <string_view>
 
 #include "tests/simcuda/context.hpp"
 #include "tests/simcuda/fault.hpp"
@@ -60,9 +61,20 @@ Options read_options() {
   o.host_memory_bytes = parse_bytes("SIMCUDA_HOST_MEMORY", 0);
   if (const char* text = getenv("SIMCUDA_DRIVER_VERSION")) o.driver_version = atoi(text);
   if (const char* text = getenv("SIMCUDA_NO_HOST_VMM")) o.host_vmm = atoi(text) == 0;
+  if (const char* text = getenv("SIMCUDA_ILLEGAL_ADDRESS")) o.illegal_address = atoi(text) != 0;
   if (const char* text = getenv("SIMCUDA_DELAY")) o.delay_scale = atof(text);
   read_fault_environment();
   return o;
+}
+
+std::atomic<bool> broken{false};
+
+// Nothing of the context's work is asked of these.
+bool answers_when_broken(std::string_view symbol) {
+  for (const char* start : {"cuCtxGet", "cuCtxPush", "cuCtxPop", "cuCtxSet", "cuDeviceGet", "cuGet",
+                            "cuThread"})
+    if (symbol.starts_with(start)) return true;
+  return false;
 }
 
 void forked_child() {
@@ -211,6 +223,8 @@ void cost_us(double microseconds) {
   }
 }
 
+void break_contexts() { broken.store(true, std::memory_order_release); }
+
 CUresult enter(Site& site, bool needs_init) {
   options();
   record_entry(site);
@@ -224,7 +238,17 @@ CUresult enter(Site& site, bool needs_init) {
       if (needs_init) return CUDA_ERROR_NOT_INITIALIZED;
   }
   if (needs_init && inside_host_callback()) return CUDA_ERROR_NOT_PERMITTED;
+  if (needs_init && broken.load(std::memory_order_acquire) && !answers_when_broken(site.symbol))
+    return CUDA_ERROR_ILLEGAL_ADDRESS;
   return inject(site);
+}
+
+CUresult leave(const Site& site, bool needs_init, CUresult result) {
+  if (result != CUDA_SUCCESS || !broken.load(std::memory_order_acquire)) return result;
+  const std::string_view symbol = site.symbol;
+  const bool waits =
+      symbol.find("Synchronize") != symbol.npos || symbol.starts_with("cuMemcpyDtoH");
+  return needs_init && waits ? CUDA_ERROR_ILLEGAL_ADDRESS : result;
 }
 
 }  // namespace flexlom::sim

@@ -28,6 +28,7 @@ struct Options {
   int driver_version = 13000;
   bool host_vmm = true;
   double delay_scale = 0;
+  bool illegal_address = false;  // a kernel's fault is an error, not a signal
 };
 const Options& options();
 
@@ -54,6 +55,9 @@ State& state();
 // The driver's life. Every call checks it at its door.
 enum class Phase : int { fresh, running, forked, exited };
 Phase phase();
+
+// A kernel faulted: from now on that is the answer to everything.
+void break_contexts();
 
 Device& device_at(CUdevice ordinal);  // throws INVALID_DEVICE
 
