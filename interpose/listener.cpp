@@ -82,6 +82,7 @@ void Listener::request(const Request& request) noexcept {
 }
 
 void Listener::allocated(const Request& request, const AllocationInfo& a) noexcept {
+  if (other_ != nullptr) other_->allocated(request, a);
   if (writer_ == nullptr) return;
   trace::Event e = event_of(request.call, a, request.stream);
   e.seq = request_seq;
@@ -89,7 +90,12 @@ void Listener::allocated(const Request& request, const AllocationInfo& a) noexce
 }
 
 void Listener::freed(const char* call, const AllocationInfo& a, pool::StreamKey stream) noexcept {
+  if (other_ != nullptr) other_->freed(call, a, stream);
   if (writer_ != nullptr) writer_->free(event_of(call, a, stream));
+}
+
+void Listener::retiring(const AllocationInfo& a) noexcept {
+  if (other_ != nullptr) other_->retiring(a);
 }
 
 void Listener::spilled(int device, CUdeviceptr address, size_t bytes) noexcept {
@@ -189,6 +195,24 @@ void Listener::warned(std::string_view text) noexcept {
   std::memcpy(line, text.data(), n);
   line[n] = '\0';
   writer_->warning(line);
+}
+
+void Listener::report(std::string_view level, std::string_view text) noexcept {
+  say(level, text);
+  if (writer_ == nullptr) return;
+  char line[1024];
+  size_t n = 0;
+  for (const std::string_view part : {level, std::string_view(": "), text}) {
+    const size_t take = std::min(part.size(), sizeof line - 1 - n);
+    std::memcpy(line + n, part.data(), take);
+    n += take;
+  }
+  line[n] = '\0';
+  writer_->warning(line);
+}
+
+void Listener::flush_log() noexcept {
+  if (writer_ != nullptr) writer_->flush_now();
 }
 
 // A degradation that goes on is said once; the log has every time.

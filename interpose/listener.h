@@ -21,6 +21,8 @@ class Listener final : public pool::Observer {
  public:
   explicit Listener(const Options& options);
 
+  // Hears of allocations what the log hears. Before the pool opens a device; outlives it.
+  void also_tell(pool::Observer& other) noexcept { other_ = &other; }
   void opened(pool::Pool& pool) noexcept;  // the pool whose holders the messages name
   bool tracing() const noexcept { return writer_ != nullptr; }
   trace::Writer* writer() const noexcept { return writer_.get(); }
@@ -28,9 +30,10 @@ class Listener final : public pool::Observer {
   // Logs a request before it is attempted.
   void request(const pool::Request& request) noexcept;
 
-  bool hears_allocations() const noexcept override { return tracing(); }
+  bool hears_allocations() const noexcept override { return tracing() || other_ != nullptr; }
   void allocated(const pool::Request&, const pool::AllocationInfo&) noexcept override;
   void freed(const char* call, const pool::AllocationInfo&, pool::StreamKey) noexcept override;
+  void retiring(const pool::AllocationInfo&) noexcept override;
   void spilled(int device, CUdeviceptr address, size_t bytes) noexcept override;
   void mapped(int device, CUdeviceptr address, size_t bytes, pool::Where) noexcept override;
   void unmapped(int device, CUdeviceptr address, size_t bytes, pool::Where) noexcept override;
@@ -40,6 +43,10 @@ class Listener final : public pool::Observer {
   void gave_up(int device, pool::GaveUp why) noexcept override;
   void out_of_memory(const pool::OutOfMemory&) noexcept override;
   void warned(std::string_view text) noexcept override;
+
+  // A finding about the program: to standard error and, as a warning, to the log.
+  void report(std::string_view level, std::string_view text) noexcept;
+  void flush_log() noexcept;  // may wait for the disk
 
   void say(std::string_view level, std::string_view text) noexcept;  // one line on standard error
   void
@@ -55,6 +62,7 @@ class Listener final : public pool::Observer {
   const bool quiet_;
   std::unique_ptr<trace::Writer> writer_;
   pool::Pool* pool_ = nullptr;
+  pool::Observer* other_ = nullptr;
   std::atomic<unsigned> explained_{0};
   const uint64_t since_ns_;
   std::atomic<uint64_t> warnings_{0};  // all of them, printed or not

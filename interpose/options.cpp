@@ -159,6 +159,26 @@ bool parse(std::string_view text, Safety& out) {
   return true;
 }
 
+bool parse(std::string_view text, GuardFill& out) {
+  text = trim(text);
+  if (same_word(text, "nan") || same_word(text, "off")) {
+    out = {};
+    out.fill = same_word(text, "nan");
+    return true;
+  }
+  if (text.size() < 3 || text.size() > 10 || !same_word(text.substr(0, 2), "0x")) return false;
+  uint32_t value = 0;
+  for (const char c : text.substr(2)) {
+    const char low = lower(c);
+    const bool letter = low >= 'a' && low <= 'f';
+    if (!is_digit(c) && !letter) return false;
+    value = value << 4 | static_cast<uint32_t>(letter ? low - 'a' + 10 : c - '0');
+  }
+  out.pattern = value;
+  out.fill = true;
+  return true;
+}
+
 bool parse(std::string_view text, int64_t& out) {
   text = trim(text);
   if (text == "-1") {

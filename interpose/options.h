@@ -39,11 +39,19 @@ struct Seconds {
   uint32_t seconds = 0;
 };
 
+// What guarded memory is filled with.
+struct GuardFill {
+  uint32_t pattern = 0x7fff7fff;
+  bool fill = true;
+};
+
 struct Options {
   DeviceLimits device_limit;
   Limit host_limit;
   std::string trace;  // path template, empty: no trace
   bool trace_launches = false;
+  bool guard = false;
+  GuardFill guard_fill;
   bool stats = false, strict = false, coverage = false, disable = false, quiet = false,
        verbose = false;
   bool live = true;

@@ -16,7 +16,7 @@ $(GEN)/exports.map: interpose/entry_points.tsv interpose/doors/generate.awk
 	  echo '  flexlom_*; local: *; };'; } > $@
 
 LIB_SOURCES := $(wildcard interpose/*.cpp interpose/doors/*.cpp interpose/hooks/*.cpp interpose/ipc/*.cpp \
-  interpose/heat/*.cpp) interpose/live/file.cpp interpose/live/publisher.cpp \
+  interpose/heat/*.cpp interpose/guard/*.cpp) interpose/live/file.cpp interpose/live/publisher.cpp \
   interpose/trace/writer.cpp interpose/trace/log_file.cpp interpose/trace/path_template.cpp \
   interpose/trace/json_text.cpp interpose/trace/submissions.cpp \
   interpose/doors/dlsym_x86_64.S interpose/doors/exports_x86_64.S kernels/fingerprint_embed.S $(POOL_SOURCES)

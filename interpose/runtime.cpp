@@ -51,7 +51,9 @@ pool::PoolConfig pool_config(const Options& options, Listener& listener,
   config.idle_trim_ms = options.idle_trim_ms;
   config.device_budget = &device_budget;
   config.user = const_cast<Options*>(&options);
-  config.gate = &doors::gate;
+  config.guard = options.guard;
+  // What is guarded stays where it was first placed: an address that faults today faults tomorrow.
+  config.gate = options.guard ? nullptr : &doors::gate;
   config.residency.kind = options.policy == Policy::pin   ? pool::policy::Kind::pin
                           : options.policy == Policy::lru ? pool::policy::Kind::lru
                                                           : pool::policy::Kind::automatic;
@@ -84,6 +86,9 @@ Runtime::Runtime(Options given)
     : options(std::move(given)),
       listener(options),
       publisher(pool::ThreadSync::now_ns()),
+      guard(options.guard ? std::make_unique<guard::Guard>(listener, options.guard_fill.pattern,
+                                                           options.guard_fill.fill)
+                          : nullptr),
       pool(driver, doors::work_submitted, &listener,
            pool_config(options, listener, [this] { publisher.publish(pool); })),
       launches(options.trace_launches ? listener.writer() : nullptr) {
@@ -92,6 +97,10 @@ Runtime::Runtime(Options given)
   if (options.trace_launches && options.trace.empty()) {
     listener.say("warning",
                  "FLEXLOM_TRACE_LAUNCHES does nothing without FLEXLOM_TRACE: name a log there");
+  }
+  if (guard != nullptr) {
+    listener.also_tell(*guard);
+    doors::watching.store(true, std::memory_order_relaxed);
   }
   soft_oom_.store(options.soft_oom == SoftOom::on, std::memory_order_relaxed);
 }
@@ -227,6 +236,7 @@ CUresult Runtime::driver_gone() const noexcept {
 void Runtime::finish() noexcept {
   static std::atomic<bool> done{false};
   if (done.exchange(true)) return;
+  if (guard != nullptr) guard->finish();
   listener.statistics(options.stats || options.stats_every.seconds > 0);
   if (options.coverage) listener.coverage();
   if (trace::Writer* writer = listener.writer()) {
@@ -313,6 +323,10 @@ Runtime* make_runtime() {
 }
 
 void stop_threads(Runtime& r) {
+  if (r.guard != nullptr && r.driver_gone() == CUDA_SUCCESS) {
+    const InsidePool inside;
+    r.guard->check_all();
+  }
   r.exiting();
   r.exporter.stop();
   r.pool.stop_threads();

@@ -11,6 +11,7 @@
 #include <mutex>
 #include <vector>
 
+#include "interpose/guard/guard.h"
 #include "interpose/ipc/exporter.h"
 #include "interpose/ipc/importer.h"
 #include "interpose/launch_trace.h"
@@ -49,6 +50,7 @@ class Runtime {
   RealDriver driver;
   Listener listener;
   live::Publisher publisher;  // used by the pool's keeper
+  const std::unique_ptr<guard::Guard> guard;  // null: not in guard mode
   pool::Pool pool;
   ProgramFrames program_frames{pool};
   MemoryPools memory_pools;

@@ -25,7 +25,9 @@ inline constexpr unsigned kEntryCount = 0
 #undef FLEXLOM_ENTRY
     ;
 
-enum class DoorKind : uint8_t { pass, gate, own };
+// pass: none; gate: it submits work; look: it waits for work or asks after it, and in guard mode its
+// answer is looked at; own: it has behaviour of its own.
+enum class DoorKind : uint8_t { pass, gate, look, own };
 
 struct EntryInfo {
   const char* name;
@@ -35,7 +37,7 @@ extern const EntryInfo entry_info[kEntryCount];
 
 inline constexpr unsigned index_of(Entry e) { return static_cast<unsigned>(e); }
 
-// What the program gets for an entry: a gate door, a door of our own, or null (pass).
+// What the program gets for an entry: one of those doors, or null (pass).
 extern void* const door_of[kEntryCount];
 
 }  // namespace flexlom::doors

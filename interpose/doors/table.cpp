@@ -3,6 +3,7 @@
 #include "interpose/doors/gate.h"
 #include "interpose/doors/originals.h"
 #include "interpose/doors/ranges.h"
+#include "interpose/guard/doors.h"
 #include "interpose/heat/data.h"
 #include "interpose/heat/names.h"
 #include "interpose/hooks/own.h"
@@ -23,27 +24,57 @@ struct GateDoor<E, CUresult (*)(A...)> {
       return CUDA_ERROR_NOT_SUPPORTED;
     // Counted first: "passed the gate" includes what the driver or we refuse.
     count(E);
-    if (!arguments_valid(a...)) [[unlikely]]
+    if (!arguments_valid(a...)) [[unlikely]] {
+      guard::refused_range(E);
       return CUDA_ERROR_INVALID_VALUE;
+    }
     if (watching.load(std::memory_order_relaxed)) [[unlikely]]
       return watched(real, a...);
     const Submission submission;
     return real(a...);
   }
 
-  // Memory is short: what the submission names may have to move first.
+  // Memory is short, and what the submission names may have to move first; or it is guarded.
   [[gnu::noinline]] static CUresult watched(CUresult (*real)(A...), A... a) {
     heat::Named named;
     heat::names(E, named, a...);
-    Watch watch(named, stream_of(a...), per_thread_default_stream(E));
+    const bool per_thread = per_thread_default_stream(E);
+    Watch watch(named, stream_of(a...), per_thread);
     if (tracking.load(std::memory_order_relaxed)) {
       heat::host_data(
           E, [&](const void* data, size_t bytes) { watch.copies(data, bytes); }, a...);
     }
+    guard::Watching guarded(E, named, guard::shape_of(a...), stream_of(a...), per_thread);
     const Submission submission;
     watch.start();
     const CUresult r = real(a...);
     watch.stop(r == CUDA_SUCCESS);
+    guarded.done(r);
+    if (guarded.guard() != nullptr && r == CUDA_SUCCESS) guard::read_back(*guarded.guard(), E, a...);
+    return r;
+  }
+};
+
+// Calls that wait for work, or ask after it: with a fault of a kernel they are the first to answer.
+template <Entry E, class F>
+struct LookDoor;
+
+template <Entry E, class... A>
+struct LookDoor<E, CUresult (*)(A...)> {
+  static CUresult call(A... a) {
+    const auto real = original_as<CUresult (*)(A...)>(E);
+    if (real == nullptr) [[unlikely]]
+      return CUDA_ERROR_NOT_SUPPORTED;
+    count(E);
+    if (watching.load(std::memory_order_relaxed)) [[unlikely]]
+      return looked(real, a...);
+    return real(a...);
+  }
+
+  [[gnu::noinline]] static CUresult looked(CUresult (*real)(A...), A... a) {
+    guard::Waiting waiting(E, a..., per_thread_default_stream(E));
+    const CUresult r = real(a...);
+    waiting.done(r);
     return r;
   }
 };
@@ -53,6 +84,8 @@ struct GateDoor<E, CUresult (*)(A...)> {
 #define FLEXLOM_DOOR_pass(symbol, prototype) nullptr
 #define FLEXLOM_DOOR_gate(symbol, prototype) \
   reinterpret_cast<void*>(&GateDoor<Entry::symbol, decltype(&::prototype)>::call)
+#define FLEXLOM_DOOR_look(symbol, prototype) \
+  reinterpret_cast<void*>(&LookDoor<Entry::symbol, decltype(&::prototype)>::call)
 #define FLEXLOM_DOOR_own(symbol, prototype) reinterpret_cast<void*>(&own::symbol)
 
 void* const door_of[kEntryCount] = {
@@ -68,6 +101,12 @@ void* const door_of[kEntryCount] = {
 #define FLEXLOM_EXPORT_gate(symbol, prototype)                                           \
   extern "C" __attribute__((visibility("hidden"))) void* const flexlom_export_##symbol = \
       FLEXLOM_DOOR_gate_ptr(symbol, prototype);
+#define FLEXLOM_EXPORT_look(symbol, prototype)                                           \
+  extern "C" __attribute__((visibility("hidden"))) void* const flexlom_export_##symbol = \
+      FLEXLOM_DOOR_look_ptr(symbol, prototype);
+#define FLEXLOM_DOOR_look_ptr(symbol, prototype) \
+  reinterpret_cast<void*>(                       \
+      &flexlom::doors::LookDoor<flexlom::doors::Entry::symbol, decltype(&::prototype)>::call)
 #define FLEXLOM_EXPORT_own(symbol, prototype)                                            \
   extern "C" __attribute__((visibility("hidden"))) void* const flexlom_export_##symbol = \
       reinterpret_cast<void*>(&flexlom::own::symbol);

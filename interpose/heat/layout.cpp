@@ -239,6 +239,8 @@ void Busy::forget_if_asked() noexcept {
     forget_handles();
 }
 
+uint64_t handle_generation() noexcept { return generation.load(std::memory_order_acquire); }
+
 LayoutCounts layout_counts() noexcept {
   return {asked_count.load(std::memory_order_relaxed),
           unknown_count.load(std::memory_order_relaxed),

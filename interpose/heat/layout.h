@@ -40,6 +40,9 @@ const Layout* layout_of(const void* handle) noexcept;
 // of a context. Any thread.
 void forget_handles() noexcept;
 
+// Changes whenever handles are forgotten: what others keep by handle is void then. Any thread.
+uint64_t handle_generation() noexcept;
+
 // Since the start of the process, for the report.
 struct LayoutCounts {
   uint64_t asked;    // handles asked about

@@ -48,6 +48,19 @@ void do_late_frees(Runtime& rt) {
 // unit that its own call uses. 512 on every device with VMM (confirmed by the conformance rows).
 constexpr size_t kPitchUnit = 512;
 
+// Guard mode. A fill that is not over in time may come later, over what the program writes: then
+// the memory is left to it, and other memory is used as it is.
+CUresult fill_new(Runtime& rt, const pool::Request& request, CUdeviceptr* out) {
+  const CUresult r = rt.guard->contents().fill(request.context, *out, request.bytes);
+  if (r != CUDA_ERROR_NOT_READY && !guard::is_fault(r)) return CUDA_SUCCESS;
+  // With a stream, so that nothing is waited for.
+  rt.pool.free(request.call, *out, reinterpret_cast<uint64_t>(CU_STREAM_LEGACY));
+  rt.guard->answered(request.call, r);
+  if (guard::is_fault(r)) return r;
+  rt.listener.warned("guard: the device is too busy to fill new memory; it is used unfilled");
+  return rt.pool.allocate(request, doors::slot(), out);
+}
+
 CUresult allocate(Runtime& rt, const char* call, pool::Kind kind, size_t bytes, CUdeviceptr* out) {
   pool::Request request;
   CUresult r = rt.current(&request.context, &request.device);
@@ -66,6 +79,7 @@ CUresult allocate(Runtime& rt, const char* call, pool::Kind kind, size_t bytes, 
   if (late_count.load(std::memory_order_relaxed) != 0) do_late_frees(rt);
   if (rt.listener.tracing()) rt.listener.request(request);
   r = rt.pool.allocate(request, doors::slot(), out);
+  if (r == CUDA_SUCCESS && rt.guard != nullptr) [[unlikely]] r = fill_new(rt, request, out);
   if (r != CUDA_SUCCESS) {
     *out = 0;
     rt.listener.explain_last_oom();
@@ -118,7 +132,9 @@ CUresult cuMemFree_v2(CUdeviceptr p) {
   r = rt->destroyed_context_is_current() ? FORWARD(cuMemFree_v2, p) : refused_by_capture(*rt);
   if (r != CUDA_SUCCESS) return r;
   InsidePool inside;
-  return rt->pool.free("cuMemFree_v2", p, 0);
+  r = rt->pool.free("cuMemFree_v2", p, 0);
+  if (r != CUDA_SUCCESS && rt->guard != nullptr) rt->guard->refused_free("cuMemFree_v2", p);
+  return r;
 }
 
 }  // namespace own

@@ -63,6 +63,8 @@ CUresult allocate(Runtime* rt, const char* call, CUdeviceptr* out, size_t bytes,
   if (rt->pool.device(request.device) == nullptr) return CUDA_ERROR_NOT_SUPPORTED;
   if (rt->listener.tracing()) rt->listener.request(request);
   const CUresult r = rt->pool.allocate(request, doors::slot(), out);
+  if (r == CUDA_SUCCESS && rt->guard != nullptr)
+    rt->guard->contents().fill_in_order(*out, bytes, stream, per_thread);
   if (r != CUDA_SUCCESS) {
     *out = 0;
     rt->listener.explain_last_oom();
@@ -82,7 +84,9 @@ CUresult release(Runtime* rt, const char* call, CUdeviceptr p, CUstream stream, 
   const CUresult refused = refused_by_capture(*rt);
   if (refused != CUDA_SUCCESS) return refused;
   InsidePool inside;
-  return rt->pool.free(call, p, stream_key(stream, per_thread));
+  const CUresult freed = rt->pool.free(call, p, stream_key(stream, per_thread));
+  if (freed != CUDA_SUCCESS && rt->guard != nullptr) rt->guard->refused_free(call, p);
+  return freed;
 }
 
 }  // namespace

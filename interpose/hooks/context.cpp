@@ -1,4 +1,5 @@
 // Contexts and streams: whose memory ends with them, and what a fence must cover.
+#include "interpose/guard/doors.h"
 #include "interpose/heat/layout.h"
 #include "interpose/hooks/common.h"
 
@@ -28,6 +29,7 @@ bool primary_active(int device) {
 
 void born(Runtime* rt, CUresult r, CUcontext* context) {
   if (rt != nullptr && r == CUDA_SUCCESS && context != nullptr && *context != nullptr) {
+    if (rt->guard != nullptr) rt->guard->contents().context_born(*context);
     rt->context_born(*context);
   }
 }
@@ -44,12 +46,17 @@ CUresult end(Runtime& rt, CUcontext context, Real real, Ended ended) {
     residency->mover().release_context(context);
     rt.sampler.release_context(context);
   }
+  if (rt.guard != nullptr && context != nullptr) {
+    const InsidePool inside;
+    rt.guard->contents().context_ended(context);
+  }
   const bool known = context != nullptr && rt.pool.fence().destroy_events(context);
   const CUresult r = real();
   if (known && r == CUDA_SUCCESS && ended()) {
     rt.context_ended(context);
   } else if (known) {
     rt.pool.fence().add_context(context);
+    if (rt.guard != nullptr) rt.guard->contents().context_born(context);
   }
   return r;
 }
@@ -74,11 +81,13 @@ CUresult synchronize(Entry entry, CUcontext given, Real real) {
   int device = 0;
   if (rt == nullptr || (context == nullptr && rt->current(&context, &device) != CUDA_SUCCESS))
     return real();
+  guard::Waiting waiting(entry, context);
   const uint64_t token = rt->pool.fence().before_synchronize();
   const uint64_t start_ns = rt->launches.on() ? pool::ThreadSync::now_ns() : 0;
   const CUresult r = real();
   if (start_ns != 0) rt->launches.waited(pool::ThreadSync::now_ns() - start_ns);
   rt->pool.fence().after_synchronize(context, token, r == CUDA_SUCCESS);
+  waiting.done(r);
   return r;
 }
 

@@ -1,5 +1,6 @@
 #include "interpose/doors/ranges.h"
 
+#include "interpose/guard/doors.h"
 #include "interpose/hooks/common.h"
 
 namespace flexlom::doors {
@@ -14,7 +15,9 @@ bool range_valid(CUdeviceptr p, size_t bytes) noexcept {
   if (rt->current(&context, &device) != CUDA_SUCCESS) return true;
   pool::AllocationInfo info;
   InsidePool inside;
-  return rt->pool.find(p, &info) && bytes <= info.asked_bytes - (p - info.base);
+  if (rt->pool.find(p, &info) && bytes <= info.asked_bytes - (p - info.base)) return true;
+  if (rt->guard != nullptr) guard::note_refused_range(p, bytes);
+  return false;
 }
 
 }  // namespace flexlom::doors

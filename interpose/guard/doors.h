@@ -1,0 +1,73 @@
+// What the doors tell the guard: the shape of a launch, the bytes that a copy has brought back.
+#pragma once
+
+#include "interpose/guard/guard.h"
+
+namespace flexlom::guard {
+
+// The guard when there is one and this call is not our own; null in a forked child.
+Guard* guard() noexcept;
+
+// One submission: made before the driver gets it.
+class Watching {
+ public:
+  Watching(doors::Entry entry, const heat::Named& named, const Shape& shape, CUstream stream,
+           bool per_thread) noexcept;
+  void done(CUresult r) noexcept;
+  Guard* guard() const noexcept { return guard_; }
+
+ private:
+  Guard* guard_;
+  const doors::Entry entry_;
+  uint64_t number_ = 0;
+};
+
+// A call that waits for work or asks after it: of a context, of a stream, or of an event, whose
+// success says nothing about a stream.
+class Waiting {
+ public:
+  Waiting(doors::Entry entry, CUcontext context) noexcept;
+  Waiting(doors::Entry entry, CUstream stream, bool per_thread) noexcept;
+  Waiting(doors::Entry entry, CUevent event, bool per_thread) noexcept;
+  void done(CUresult r) noexcept;
+
+ private:
+  enum class What : uint8_t { context, stream, event };
+
+  Guard* const guard_;
+  const doors::Entry entry_;
+  const What what_;
+  CUcontext context_ = nullptr;
+  uint64_t stream_ = 0, number_ = 0;
+};
+
+// After range_valid() said no on this thread.
+void refused_range(doors::Entry entry) noexcept;
+void note_refused_range(CUdeviceptr p, size_t bytes) noexcept;
+
+template <class... A>
+inline Shape shape_of(const A&...) noexcept {
+  return {};
+}
+inline Shape shape_of(CUfunction, unsigned gx, unsigned gy, unsigned gz, unsigned bx, unsigned by,
+                      unsigned bz, unsigned, CUstream, void**, void**) noexcept {
+  return {{gx, gy, gz}, {bx, by, bz}};
+}
+inline Shape shape_of(CUfunction, unsigned gx, unsigned gy, unsigned gz, unsigned bx, unsigned by,
+                      unsigned bz, unsigned, CUstream, void**) noexcept {
+  return {{gx, gy, gz}, {bx, by, bz}};
+}
+inline Shape shape_of(const CUlaunchConfig* c, CUfunction, void**, void**) noexcept {
+  if (c == nullptr) return {};
+  return {{c->gridDimX, c->gridDimY, c->gridDimZ}, {c->blockDimX, c->blockDimY, c->blockDimZ}};
+}
+
+// cuMemcpyDtoH: the bytes are there when it returns.
+template <class... A>
+inline void read_back(Guard&, doors::Entry, const A&...) noexcept {}
+inline void read_back(Guard& guard, doors::Entry e, void* to, CUdeviceptr from,
+                      size_t bytes) noexcept {
+  guard.read_back(doors::entry_info[doors::index_of(e)].name, to, from, bytes);
+}
+
+}  // namespace flexlom::guard

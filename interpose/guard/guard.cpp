@@ -1,0 +1,130 @@
+#include "interpose/guard/guard.h"
+
+#include <fmt/format.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "interpose/listener.h"
+#include "pool/guard.h"
+
+namespace flexlom::guard {
+
+namespace {
+
+int thread_id() noexcept {
+  thread_local const int id __attribute__((tls_model("initial-exec"))) =
+      static_cast<int>(syscall(SYS_gettid));
+  return id;
+}
+
+}  // namespace
+
+bool is_fault(CUresult r) noexcept {
+  switch (r) {
+    case CUDA_ERROR_ILLEGAL_ADDRESS:
+    case CUDA_ERROR_HARDWARE_STACK_ERROR:
+    case CUDA_ERROR_ILLEGAL_INSTRUCTION:
+    case CUDA_ERROR_MISALIGNED_ADDRESS:
+    case CUDA_ERROR_INVALID_ADDRESS_SPACE:
+    case CUDA_ERROR_INVALID_PC:
+    case CUDA_ERROR_LAUNCH_FAILED:
+    case CUDA_ERROR_ASSERT:
+      return true;
+    default:
+      return false;
+  }
+}
+
+Guard::Guard(Listener& listener, uint32_t pattern, bool fill)
+    : listener_(listener), contents_(pattern, fill), since_ns_(pool::ThreadSync::now_ns()) {}
+
+Who Guard::who(const char* call) const {
+  Who who;
+  who.call = call;
+  who.tid = thread_id();
+  who.at_ns = pool::ThreadSync::now_ns() - since_ns_;
+  who.stack = stacks_ != nullptr ? stacks_->current() : 0;
+  return who;
+}
+
+void Guard::allocated(const pool::Request& request, const pool::AllocationInfo& info) noexcept {
+  try {
+    ledger_.allocated(info, who(request.call));
+  } catch (...) {
+    // Without host memory a report names one allocation less.
+  }
+}
+
+void Guard::freed(const char* call, const pool::AllocationInfo& info, pool::StreamKey) noexcept {
+  try {
+    ledger_.freed(info, who(call), launches_.last());
+  } catch (...) {
+  }
+}
+
+void Guard::retiring(const pool::AllocationInfo& info) noexcept {
+  if (broken_.load(std::memory_order_relaxed)) return;
+  // The fence has passed what was running at the free.
+  launches_.over(ledger_.find(info.base).block.launches);
+  CUresult error = CUDA_SUCCESS;
+  const auto damage = contents_.check(info.context, info.base, info.asked_bytes, &error);
+  answered("a look at freed memory", error);
+  if (!damage) return;
+  try {
+    report_damage(ledger_.find(info.base).block, *damage, "seen when it was freed");
+  } catch (...) {
+  }
+}
+
+void Guard::check_all() noexcept {
+  if (broken_.load(std::memory_order_relaxed)) return;
+  try {
+    for (const Block& block : ledger_.live()) {
+      CUresult error = CUDA_SUCCESS;
+      const auto damage = contents_.check(block.context, block.base, block.bytes, &error);
+      answered("the end of the process", error);
+      if (is_fault(error)) return;
+      if (damage) report_damage(block, *damage, "seen at the end of the process");
+    }
+  } catch (...) {
+  }
+}
+
+uint64_t Guard::submitting(doors::Entry entry, const heat::Named& named, const Shape& shape,
+                           CUcontext context, uint64_t stream) noexcept {
+  try {
+    return launches_.add(entry, named, shape, context, stream, thread_id(),
+                         pool::ThreadSync::now_ns() - since_ns_);
+  } catch (...) {
+    return 0;
+  }
+}
+
+void Guard::submitted(doors::Entry entry, uint64_t number, CUresult r) noexcept {
+  if (r == CUDA_SUCCESS) [[likely]]
+    return launches_.entered(number);
+  // A call that waits ran, and may be what failed; one that only launches was not taken.
+  if (number != 0) launches_.refused(number);
+  answered(doors::entry_info[doors::index_of(entry)].name, r);
+}
+
+void Guard::synchronized(doors::Entry entry, CUcontext context, const uint64_t* stream,
+                         uint64_t number, CUresult r) noexcept {
+  if (r != CUDA_SUCCESS) return answered(doors::entry_info[doors::index_of(entry)].name, r);
+  try {
+    stream != nullptr ? launches_.over(context, *stream, number) : launches_.over(context, number);
+  } catch (...) {
+  }
+}
+
+void Guard::answered(const char* call, CUresult r) noexcept {
+  if (!is_fault(r) || broken_.exchange(true)) return;
+  try {
+    report_fault(call, r);
+  } catch (...) {
+    say("a kernel has failed; out of host memory for the report");
+  }
+  listener_.flush_log();  // programs often end at once after this
+}
+
+}  // namespace flexlom::guard

@@ -1,0 +1,94 @@
+// Guard mode (FLEXLOM_GUARD): memory bugs of the program, found and told.
+//
+// The pool places allocations so that a wrong access faults (pool/guard.h). Here is the rest: new
+// memory is filled, canaries are looked at, launches and allocations are remembered, and whatever
+// goes wrong is reported on standard error and in the log, a line at a time, with who did it.
+//
+// Made with the runtime, lives as long. Thread safe, and nothing throws. Nothing here holds a lock
+// while it calls the pool.
+#pragma once
+
+#include <array>
+#include <atomic>
+#include <memory>
+#include <string>
+#include <string_view>
+
+#include "interpose/guard/contents.h"
+#include "interpose/guard/launches.h"
+#include "interpose/guard/ledger.h"
+#include "pool/observer.h"
+
+namespace flexlom {
+class Listener;
+}
+
+namespace flexlom::guard {
+
+// Errors of a context that a kernel broke (CUDA Driver API 6.1): it answers with nothing else
+// until it is destroyed.
+bool is_fault(CUresult r) noexcept;
+
+class Guard final : public pool::Observer {
+ public:
+  // `listener` outlives it.
+  Guard(Listener& listener, uint32_t pattern, bool fill);
+
+  // Before anything is allocated. `stacks` outlives it.
+  void use(CallStacks& stacks) noexcept { stacks_ = &stacks; }
+
+  Contents& contents() noexcept { return contents_; }
+
+  void allocated(const pool::Request&, const pool::AllocationInfo&) noexcept override;
+  void freed(const char* call, const pool::AllocationInfo&, pool::StreamKey) noexcept override;
+  void retiring(const pool::AllocationInfo&) noexcept override;
+
+  // A submission: before it enters the driver, and with the answer. 0: not remembered.
+  uint64_t submitting(doors::Entry entry, const heat::Named& named, const Shape& shape,
+                      CUcontext context, uint64_t stream) noexcept;
+  void submitted(doors::Entry entry, uint64_t number, CUresult r) noexcept;
+  // A call that waited for work, or asked after it. `number`: last() from before it. `stream`: what
+  // it is about, null for all of the context.
+  uint64_t last() const noexcept { return launches_.last(); }
+  void synchronized(doors::Entry entry, CUcontext context, const uint64_t* stream, uint64_t number,
+                    CUresult r) noexcept;
+  // Any other answer of the driver.
+  void answered(const char* call, CUresult r) noexcept;
+
+  // The driver's INVALID_VALUE went, or goes, to the program for these.
+  void refused_free(const char* call, CUdeviceptr p) noexcept;
+  void refused_copy(const char* call, CUdeviceptr p, size_t bytes) noexcept;
+  // Bytes that a call has brought to the host.
+  void read_back(const char* call, const void* host, CUdeviceptr from, size_t bytes) noexcept;
+
+  // Looks at the canaries of everything that is still allocated. While the driver works.
+  void check_all() noexcept;
+  // One line with what was found; nothing when nothing was.
+  void finish() noexcept;
+
+ private:
+  enum Kind { fault, overflow, bad_free, bad_copy, never_written, kinds };
+  static constexpr unsigned kMostOfAKind = 10;
+
+  Who who(const char* call) const;
+  bool first_of(Kind kind) noexcept;  // false: enough of these were told
+  void say(std::string_view text) noexcept;
+  void say_stacks(const Block& block);
+  std::string text_of(const Who& who) const;
+  std::string text_of(const Block& block) const;
+  std::string text_of(CUdeviceptr address) const;
+  void say_launch(const Launch& launch);
+  void report_fault(const char* call, CUresult r);
+  void report_damage(const Block& block, const Damage& damage, const char* when);
+
+  Listener& listener_;
+  Contents contents_;
+  Ledger ledger_;
+  Launches launches_;
+  CallStacks* stacks_ = nullptr;
+  const uint64_t since_ns_;
+  std::array<std::atomic<unsigned>, kinds> found_{};
+  std::atomic<bool> broken_{false};
+};
+
+}  // namespace flexlom::guard
