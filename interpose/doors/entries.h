@@ -25,8 +25,8 @@ inline constexpr unsigned kEntryCount = 0
 #undef FLEXLOM_ENTRY
     ;
 
-// pass: none; gate: it submits work; look: it waits for work or asks after it, and in guard mode its
-// answer is looked at; own: it has behaviour of its own.
+// pass: none; gate: it submits work; look: it waits for work or asks after it, and in guard mode
+// its answer is looked at; own: it has behaviour of its own.
 enum class DoorKind : uint8_t { pass, gate, look, own };
 
 struct EntryInfo {

@@ -50,7 +50,8 @@ struct GateDoor<E, CUresult (*)(A...)> {
     const CUresult r = real(a...);
     watch.stop(r == CUDA_SUCCESS);
     guarded.done(r);
-    if (guarded.guard() != nullptr && r == CUDA_SUCCESS) guard::read_back(*guarded.guard(), E, a...);
+    if (guarded.guard() != nullptr && r == CUDA_SUCCESS)
+      guard::read_back(*guarded.guard(), E, a...);
     return r;
   }
 };

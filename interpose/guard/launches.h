@@ -32,13 +32,13 @@ struct Launch {
   uint64_t at_ns = 0;
   int tid = 0;
   CUcontext context = nullptr;
-  uint64_t stream = 0;               // pool::StreamKey
+  uint64_t stream = 0;                // pool::StreamKey
   const std::string* name = nullptr;  // of the kernel, or of the driver call
   bool kernel = false;
   Shape shape;
-  unsigned count = 0;     // of `words`
-  bool more = false;      // named more than that
-  bool unknown = false;   // its arguments could not be read
+  unsigned count = 0;         // of `words`
+  bool more = false;          // named more than that
+  bool unknown = false;       // its arguments could not be read
   CUdeviceptr words[kWords];  // the first `count`
 };
 

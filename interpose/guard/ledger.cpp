@@ -24,8 +24,7 @@ void Ledger::forget_overlapped(const Block& block) {
   while (it != freed_.end() && it->first < block.end()) it = freed_.erase(it);
 }
 
-void Ledger::freed(const pool::AllocationInfo& info, const Who& who,
-                   uint64_t launches) {
+void Ledger::freed(const pool::AllocationInfo& info, const Who& who, uint64_t launches) {
   std::lock_guard lock(mutex_);
   const auto found = live_.find(info.base);
   if (found == live_.end()) return;

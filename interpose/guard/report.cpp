@@ -58,7 +58,8 @@ std::string Guard::text_of(const Block& b) const {
 
 void Guard::say_stacks(const Block& block) {
   if (stacks_ == nullptr) return;
-  for (const auto& [word, by] : {std::pair{"allocated", &block.allocated}, {"freed", &block.freed}}) {
+  for (const auto& [word, by] :
+       {std::pair{"allocated", &block.allocated}, {"freed", &block.freed}}) {
     if (by->call == nullptr || by->stack == 0) continue;
     say(fmt::format("    {} from:", word));
     for (const std::string& line : stacks_->lines(by->stack)) say("      " + line);
@@ -154,8 +155,7 @@ void Guard::report_damage(const Block& block, const Damage& d, const char* when)
     say(fmt::format("written before the start, {}: {} byte{} from {} to {} of {}", when, d.bytes,
                     plural(d.bytes), d.first, d.last, text_of(block)));
   }
-  say(fmt::format("  found there: {}{}", hex(d.found, d.shown),
-                  d.bytes > d.shown ? " ..." : ""));
+  say(fmt::format("  found there: {}{}", hex(d.found, d.shown), d.bytes > d.shown ? " ..." : ""));
   say_stacks(block);
   unsigned told = 0;
   for (const Launch& l : launches_.suspects(nullptr, true)) {
@@ -206,13 +206,13 @@ void Guard::refused_copy(const char* call, CUdeviceptr p, size_t bytes) noexcept
   }
 }
 
-void Guard::read_back(const char* call, const void* host, CUdeviceptr from,
-                      size_t bytes) noexcept {
+void Guard::read_back(const char* call, const void* host, CUdeviceptr from, size_t bytes) noexcept {
   if (!contents_.fills() || !contents_.is_pattern(host, from, bytes)) return;
   try {
     const Found found = ledger_.find(from);
     if (found.beside != Beside::inside || !first_of(never_written)) return;
-    say(fmt::format("{} of {} bytes brought nothing but the pattern {:#010x} that new memory is "
+    say(
+        fmt::format("{} of {} bytes brought nothing but the pattern {:#010x} that new memory is "
                     "filled with: nothing has written there; {}",
                     call, bytes, contents_.pattern(), text_of(from)));
     say_stacks(found.block);

@@ -79,7 +79,8 @@ CUresult allocate(Runtime& rt, const char* call, pool::Kind kind, size_t bytes, 
   if (late_count.load(std::memory_order_relaxed) != 0) do_late_frees(rt);
   if (rt.listener.tracing()) rt.listener.request(request);
   r = rt.pool.allocate(request, doors::slot(), out);
-  if (r == CUDA_SUCCESS && rt.guard != nullptr) [[unlikely]] r = fill_new(rt, request, out);
+  if (r == CUDA_SUCCESS && rt.guard != nullptr) [[unlikely]]
+    r = fill_new(rt, request, out);
   if (r != CUDA_SUCCESS) {
     *out = 0;
     rt.listener.explain_last_oom();

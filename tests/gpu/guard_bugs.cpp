@@ -1,5 +1,5 @@
-// One memory bug at a time, as programs have them. Bare they pass in silence: the bug touches memory
-// that happens to be there. Under guard mode each is found (tests/gpu/guard).
+// One memory bug at a time, as programs have them. Bare they pass in silence: the bug touches
+// memory that happens to be there. Under guard mode each is found (tests/gpu/guard).
 //
 //   guard_bugs NAME
 //

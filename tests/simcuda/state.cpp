@@ -71,8 +71,8 @@ std::atomic<bool> broken{false};
 
 // Nothing of the context's work is asked of these.
 bool answers_when_broken(std::string_view symbol) {
-  for (const char* start : {"cuCtxGet", "cuCtxPush", "cuCtxPop", "cuCtxSet", "cuDeviceGet", "cuGet",
-                            "cuThread"})
+  for (const char* start :
+       {"cuCtxGet", "cuCtxPush", "cuCtxPop", "cuCtxSet", "cuDeviceGet", "cuGet", "cuThread"})
     if (symbol.starts_with(start)) return true;
   return false;
 }

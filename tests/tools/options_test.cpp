@@ -212,3 +212,20 @@ TEST_CASE("a row can judge a value") {
     }
   }
 }
+
+TEST_CASE("what guarded memory is filled with") {
+  struct Row {
+    const char* text;
+    bool fill;
+    uint32_t pattern;
+  };
+  const Row row = GENERATE(Row{"nan", true, 0x7fff7fff}, Row{" NaN ", true, 0x7fff7fff},
+                           Row{"off", false, 0x7fff7fff}, Row{"0xdeadBEEF", true, 0xdeadbeef},
+                           Row{"0X0", true, 0});
+  const Parsed parsed = parse_one("GUARD_FILL", row.text);
+  CHECK(parsed.errors.empty());
+  CHECK(parsed.options.guard_fill.fill == row.fill);
+  CHECK(parsed.options.guard_fill.pattern == row.pattern);
+  const char* bad = GENERATE("0x", "deadbeef", "0x123456789", "0xg", "on", "0x 1");
+  CHECK(parse_one("GUARD_FILL", bad).errors.size() == 1);
+}
