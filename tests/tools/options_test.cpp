@@ -196,7 +196,7 @@ TEST_CASE("the table is complete and without doubles") {
       expected += *c == '_' ? '-' : static_cast<char>(std::tolower(*c));
     CHECK(expected == row.option);
   }
-  CHECK(option_count == 14);
+  CHECK(option_count == 18);
 }
 
 TEST_CASE("a row can judge a value") {
