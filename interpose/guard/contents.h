@@ -48,10 +48,13 @@ class Contents {
   bool fills() const { return fill_; }
 
   // Fills, and waits until every stream would see it. NOT_READY: the device did not get to it in
-  // time, and it may still happen; the memory must not be used. Another error: the driver's.
+  // time, and it may still happen; the memory must not be used. Another error: the driver's. While
+  // the device is kept by somebody memory is left as it is.
   CUresult fill(CUcontext context, CUdeviceptr base, size_t bytes) noexcept;
   // The same in the order of a stream, for memory that exists in that order. Does not wait.
   void fill_in_order(CUdeviceptr base, size_t bytes, CUstream stream, bool per_thread) noexcept;
+  // This memory has no canaries: check() says nothing of it.
+  void leave(CUdeviceptr base) noexcept;
   // Only of memory that no work touches now. Nothing when it cannot be read; `error` says why.
   std::optional<Damage> check(CUcontext context, CUdeviceptr base, size_t bytes,
                               CUresult* error) noexcept;
@@ -63,13 +66,22 @@ class Contents {
   void context_born(CUcontext context) noexcept;
 
  private:
-  CUstream stream_of(CUcontext context);  // mutex_ held, the context current
+  struct Lane {
+    CUstream stream = nullptr;
+    bool stuck = false;  // the device did not get to what is in it
+  };
+  Lane* lane_of(CUcontext context);  // mutex_ held, the context current
+  bool must_not_check(CUdeviceptr base);
+  template <class Words, class Bytes>
+  CUresult fill_both(CUdeviceptr base, size_t bytes, Words words, Bytes single) const;
 
   const uint32_t pattern_;
   const bool fill_;
   std::mutex mutex_;  // guards all below, and is held while our streams work
-  std::unordered_map<CUcontext, CUstream> streams_;
+  std::unordered_map<CUcontext, Lane> lanes_;
   std::unordered_set<CUcontext> ended_;
+  std::mutex left_mutex_;
+  std::unordered_set<CUdeviceptr> left_;  // guarded by left_mutex_: bases of what is not filled
 };
 
 }  // namespace flexlom::guard

@@ -58,7 +58,9 @@ CUresult fill_new(Runtime& rt, const pool::Request& request, CUdeviceptr* out) {
   rt.guard->answered(request.call, r);
   if (guard::is_fault(r)) return r;
   rt.listener.warned("guard: the device is too busy to fill new memory; it is used unfilled");
-  return rt.pool.allocate(request, doors::slot(), out);
+  const CUresult again = rt.pool.allocate(request, doors::slot(), out);
+  if (again == CUDA_SUCCESS) rt.guard->contents().leave(*out);
+  return again;
 }
 
 CUresult allocate(Runtime& rt, const char* call, pool::Kind kind, size_t bytes, CUdeviceptr* out) {
