@@ -50,8 +50,7 @@ struct GateDoor<E, CUresult (*)(A...)> {
     const CUresult r = real(a...);
     watch.stop(r == CUDA_SUCCESS);
     guarded.done(r);
-    if (guarded.guard() != nullptr && r == CUDA_SUCCESS)
-      guard::read_back(*guarded.guard(), E, a...);
+    if (r == CUDA_SUCCESS) guard::read_back(guarded, a...);
     return r;
   }
 };

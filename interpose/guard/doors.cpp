@@ -32,7 +32,17 @@ Watching::Watching(doors::Entry entry, const heat::Named& named, const Shape& sh
     : guard_(guard::guard()), entry_(entry) {
   if (guard_ == nullptr) return;
   const InsidePool inside;
-  number_ = guard_->submitting(entry, named, shape, current(), stream_key(stream, per_thread));
+  context_ = current();
+  stream_ = stream_key(stream, per_thread);
+  number_ = guard_->submitting(entry, named, shape, context_, stream_);
+}
+
+void Watching::read_back(void* to, CUdeviceptr from, size_t bytes, bool later) const noexcept {
+  if (guard_ == nullptr) return;
+  const InsidePool inside;
+  const ReadBack copy{
+      doors::entry_info[doors::index_of(entry_)].name, to, from, bytes, context_, stream_};
+  later ? guard_->will_read_back(copy) : guard_->read_back(copy);
 }
 
 void Watching::done(CUresult r) noexcept {

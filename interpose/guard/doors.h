@@ -14,12 +14,14 @@ class Watching {
   Watching(doors::Entry entry, const heat::Named& named, const Shape& shape, CUstream stream,
            bool per_thread) noexcept;
   void done(CUresult r) noexcept;
-  Guard* guard() const noexcept { return guard_; }
+  // A copy to the host that the driver took; `later`: it may still be under way.
+  void read_back(void* to, CUdeviceptr from, size_t bytes, bool later) const noexcept;
 
  private:
   Guard* guard_;
   const doors::Entry entry_;
-  uint64_t number_ = 0;
+  CUcontext context_ = nullptr;
+  uint64_t stream_ = 0, number_ = 0;
 };
 
 // A call that waits for work or asks after it: of a context, of a stream, or of an event, whose
@@ -62,12 +64,16 @@ inline Shape shape_of(const CUlaunchConfig* c, CUfunction, void**, void**) noexc
   return {{c->gridDimX, c->gridDimY, c->gridDimZ}, {c->blockDimX, c->blockDimY, c->blockDimZ}};
 }
 
-// cuMemcpyDtoH: the bytes are there when it returns.
+// cuMemcpyDtoH: the bytes are there when it returns; of the Async form when its stream has been
+// waited for.
 template <class... A>
-inline void read_back(Guard&, doors::Entry, const A&...) noexcept {}
-inline void read_back(Guard& guard, doors::Entry e, void* to, CUdeviceptr from,
-                      size_t bytes) noexcept {
-  guard.read_back(doors::entry_info[doors::index_of(e)].name, to, from, bytes);
+inline void read_back(const Watching&, const A&...) noexcept {}
+inline void read_back(const Watching& by, void* to, CUdeviceptr from, size_t bytes) noexcept {
+  by.read_back(to, from, bytes, false);
+}
+inline void read_back(const Watching& by, void* to, CUdeviceptr from, size_t bytes,
+                      CUstream) noexcept {
+  by.read_back(to, from, bytes, true);
 }
 
 }  // namespace flexlom::guard

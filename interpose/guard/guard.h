@@ -10,7 +10,9 @@
 
 #include <array>
 #include <atomic>
+#include <deque>
 #include <memory>
+#include <mutex>
 #include <string>
 #include <string_view>
 
@@ -24,6 +26,16 @@ class Listener;
 }
 
 namespace flexlom::guard {
+
+// A copy from the device to the host.
+struct ReadBack {
+  const char* call;  // a literal
+  const void* host;
+  CUdeviceptr from;
+  size_t bytes;
+  CUcontext context;
+  uint64_t stream;
+};
 
 // Errors of a context that a kernel broke (CUDA Driver API 6.1): it answers with nothing else
 // until it is destroyed.
@@ -58,8 +70,9 @@ class Guard final : public pool::Observer {
   // The driver's INVALID_VALUE went, or goes, to the program for these.
   void refused_free(const char* call, CUdeviceptr p) noexcept;
   void refused_copy(const char* call, CUdeviceptr p, size_t bytes) noexcept;
-  // Bytes that a call has brought to the host.
-  void read_back(const char* call, const void* host, CUdeviceptr from, size_t bytes) noexcept;
+  // Bytes that a call has brought to the host; or that will be there when its stream is waited for.
+  void read_back(const ReadBack& copy) noexcept;
+  void will_read_back(const ReadBack& copy) noexcept;
 
   // Looks at the canaries of everything that is still allocated. While the driver works.
   void check_all() noexcept;
@@ -71,6 +84,7 @@ class Guard final : public pool::Observer {
   static constexpr unsigned kMostOfAKind = 10;
 
   Who who(const char* call) const;
+  void look_at_reads(CUcontext context, const uint64_t* stream);
   bool first_of(Kind kind) noexcept;  // false: enough of these were told
   void say(std::string_view text) noexcept;
   void say_stacks(const Block& block);
@@ -89,6 +103,8 @@ class Guard final : public pool::Observer {
   const uint64_t since_ns_;
   std::array<std::atomic<unsigned>, kinds> found_{};
   std::atomic<bool> broken_{false};
+  std::mutex reads_mutex_;
+  std::deque<ReadBack> reads_;  // guarded by reads_mutex_: under way, oldest first
 };
 
 }  // namespace flexlom::guard

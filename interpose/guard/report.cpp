@@ -206,15 +206,15 @@ void Guard::refused_copy(const char* call, CUdeviceptr p, size_t bytes) noexcept
   }
 }
 
-void Guard::read_back(const char* call, const void* host, CUdeviceptr from, size_t bytes) noexcept {
-  if (!contents_.fills() || !contents_.is_pattern(host, from, bytes)) return;
+void Guard::read_back(const ReadBack& copy) noexcept {
+  if (!contents_.fills() || !contents_.is_pattern(copy.host, copy.from, copy.bytes)) return;
   try {
-    const Found found = ledger_.find(from);
+    const Found found = ledger_.find(copy.from);
     if (found.beside != Beside::inside || !first_of(never_written)) return;
     say(
         fmt::format("{} of {} bytes brought nothing but the pattern {:#010x} that new memory is "
                     "filled with: nothing has written there; {}",
-                    call, bytes, contents_.pattern(), text_of(from)));
+                    copy.call, copy.bytes, contents_.pattern(), text_of(copy.from)));
     say_stacks(found.block);
   } catch (...) {
   }

@@ -146,6 +146,12 @@ class Bugs {
     std::vector<char> host(kSmall);
     must(cuda_.cuMemcpyDtoH_(host.data(), alloc(kSmall), kSmall), "cuMemcpyDtoH");
   }
+  void never_written_async() {
+    std::vector<char> host(kSmall);
+    must(cuda_.cuMemcpyDtoHAsync_(host.data(), alloc(kSmall), kSmall, stream_),
+         "cuMemcpyDtoHAsync");
+    must(cuda_.cuStreamSynchronize_(stream_), "cuStreamSynchronize");
+  }
 
   struct Named {
     const char* name;
@@ -164,7 +170,8 @@ class Bugs {
                                    {"double_free", &Bugs::double_free},
                                    {"inner_free", &Bugs::inner_free},
                                    {"copy_past_end", &Bugs::copy_past_end},
-                                   {"never_written", &Bugs::never_written}};
+                                   {"never_written", &Bugs::never_written},
+                                   {"never_written_async", &Bugs::never_written_async}};
 
   const driver::Driver cuda_;
   CUfunction fill_ = nullptr, sum_ = nullptr;
