@@ -44,6 +44,7 @@ trace::Event event_of(const char* call, const AllocationInfo& a, uint64_t stream
   e.asked_bytes = a.asked_bytes;
   e.given_bytes = a.given_bytes;
   e.extra_bytes = a.spilled_bytes;
+  e.frame = stacks::here();
   return e;
 }
 
@@ -53,19 +54,46 @@ trace::Event event_of(int device, CUdeviceptr address, size_t bytes, pool::Where
   e.address = address;
   e.given_bytes = bytes;
   e.note = where == pool::Where::device ? "device" : "host";
+  e.frame = stacks::here();
   return e;
 }
 
 }  // namespace
 
-Listener::Listener(const Options& options)
-    : quiet_(options.quiet), since_ns_(pool::ThreadSync::now_ns()) {
-  if (options.trace.empty()) return;
-  std::string error;
+namespace {
+
+std::unique_ptr<trace::Writer> open_log(const Options& options, std::string* error) {
+  if (options.trace.empty()) return nullptr;
   const trace::Warn silence = [](const char*) noexcept {};
-  writer_ = trace::Writer::open(options.trace, &error, options.quiet ? silence : nullptr);
-  if (writer_ == nullptr) say("warning", fmt::format("no trace: {}", error));
+  return trace::Writer::open(options.trace, error, options.quiet ? silence : nullptr);
 }
+
+}  // namespace
+
+Listener::Listener(const Options& options) : Listener(options, {}) {}
+
+// Stacks are taken only where something is recorded with them.
+Listener::Listener(const Options& options, std::string error)
+    : quiet_(options.quiet),
+      writer_(open_log(options, &error)),
+      stacks_(writer_ != nullptr ? options.stacks : StackMode::off, options.stack_depth.frames,
+              this),
+      since_ns_(pool::ThreadSync::now_ns()) {
+  if (!error.empty()) say("warning", fmt::format("no trace: {}", error));
+  if (stacks_.problem() != nullptr)
+    say("warning", fmt::format("FLEXLOM_STACKS=dwarf: {}; frame pointers are followed instead",
+                               stacks_.problem()));
+}
+
+bool Listener::module(const stacks::Module& module) noexcept {
+  return writer_->module({module.path, module.build_id, module.base, module.begin, module.end});
+}
+
+bool Listener::frame(stacks::NodeId id, const stacks::Node& node) noexcept {
+  return writer_->frame(id, node.parent, node.address);
+}
+
+bool Listener::perf_map(const char* path) noexcept { return writer_->perf_map(path); }
 
 void Listener::opened(pool::Pool& pool) noexcept { pool_ = &pool; }
 
@@ -153,6 +181,7 @@ void Listener::out_of_memory(const pool::OutOfMemory& oom) noexcept {
     e.extra_bytes = oom.host_held_bytes;
     e.note = oom.soft ? "refused once so that the program frees its cache" : "over both budgets";
     e.code = CUDA_ERROR_OUT_OF_MEMORY;
+    e.frame = stacks::here();
     writer_->out_of_memory(e);
   }
   if (oom.soft) return;

@@ -12,12 +12,13 @@
 #include <string_view>
 
 #include "interpose/options.h"
+#include "interpose/stacks/stacks.h"
 #include "interpose/trace/writer.h"
 #include "pool/pool.h"
 
 namespace flexlom {
 
-class Listener final : public pool::Observer {
+class Listener final : public pool::Observer, private stacks::Sink {
  public:
   explicit Listener(const Options& options);
 
@@ -26,6 +27,8 @@ class Listener final : public pool::Observer {
   void opened(pool::Pool& pool) noexcept;  // the pool whose holders the messages name
   bool tracing() const noexcept { return writer_ != nullptr; }
   trace::Writer* writer() const noexcept { return writer_.get(); }
+  // What doors tell who called with (stacks::Caller); off when nobody wants to know.
+  stacks::Stacks& stacks() noexcept { return stacks_; }
 
   // Logs a request before it is attempted.
   void request(const pool::Request& request) noexcept;
@@ -57,10 +60,15 @@ class Listener final : public pool::Observer {
   void coverage() noexcept;  // calls per entry point, to standard error
 
  private:
+  Listener(const Options& options, std::string error);
   bool first_time(std::string_view warning) noexcept;
+  bool module(const stacks::Module&) noexcept override;
+  bool frame(stacks::NodeId id, const stacks::Node&) noexcept override;
+  bool perf_map(const char* path) noexcept override;
 
   const bool quiet_;
   std::unique_ptr<trace::Writer> writer_;
+  stacks::Stacks stacks_;
   pool::Pool* pool_ = nullptr;
   pool::Observer* other_ = nullptr;
   std::atomic<unsigned> explained_{0};

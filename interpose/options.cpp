@@ -179,6 +179,29 @@ bool parse(std::string_view text, GuardFill& out) {
   return true;
 }
 
+bool parse(std::string_view text, StackMode& out) {
+  text = trim(text);
+  constexpr std::pair<const char*, StackMode> kNames[] = {
+      {"fp", StackMode::fp}, {"dwarf", StackMode::dwarf}, {"off", StackMode::off}};
+  for (const auto& [name, mode] : kNames) {
+    if (!same_word(text, name)) continue;
+    out = mode;
+    return true;
+  }
+  bool on = true;  // "0" and "no" are "off"; which way "on" means is not known
+  if (!parse(text, on) || on) return false;
+  out = StackMode::off;
+  return true;
+}
+
+bool parse(std::string_view text, StackDepth& out) {
+  constexpr uint32_t most = 128;
+  const std::optional<int> frames = parse_ordinal(trim(text));
+  if (!frames || *frames < 1 || static_cast<uint32_t>(*frames) > most) return false;
+  out.frames = static_cast<uint32_t>(*frames);
+  return true;
+}
+
 bool parse(std::string_view text, int64_t& out) {
   text = trim(text);
   if (text == "-1") {
@@ -283,6 +306,8 @@ const char* name_of(OptionKind kind) noexcept {
       return "milliseconds";
     case OptionKind::seconds:
       return "seconds";
+    case OptionKind::count:
+      return "count";
   }
   return "";
 }

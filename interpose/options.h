@@ -17,6 +17,8 @@ enum class SoftOom { automatic, on, off };
 enum class Policy { automatic, pin, lru };  // what may move, and which first
 enum class Safety { strict, tracked };      // when it may
 
+enum class StackMode { off, fp, dwarf };  // how callers are found
+
 // An amount of memory, given in bytes or as a share of something known only later.
 struct Limit {
   enum class Kind { unset, bytes, percent } kind = Kind::unset;
@@ -45,6 +47,10 @@ struct GuardFill {
   bool fill = true;
 };
 
+struct StackDepth {
+  uint32_t frames = 32;
+};
+
 struct Options {
   DeviceLimits device_limit;
   Limit host_limit;
@@ -60,6 +66,8 @@ struct Options {
   Safety safety = Safety::strict;
   int64_t idle_trim_ms = 5000;  // 0: at once, -1: never
   Seconds stats_every;          // 0: only at the end
+  StackMode stacks = StackMode::off;
+  StackDepth stack_depth;
 };
 
 // A value that was not understood, and what is used in its place.
@@ -78,7 +86,7 @@ Options parse_options(GetEnv get, std::vector<OptionError>* errors) noexcept;
 
 // --- The table itself, for the launcher, doctor and the manual ---
 
-enum class OptionKind { device_limits, limit, path, flag, choice, milliseconds, seconds };
+enum class OptionKind { device_limits, limit, path, flag, choice, milliseconds, seconds, count };
 
 struct OptionRow {
   const char* variable;  // with FLEXLOM_

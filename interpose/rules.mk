@@ -16,12 +16,16 @@ $(GEN)/exports.map: interpose/entry_points.tsv interpose/doors/generate.awk
 	  echo '  flexlom_*; local: *; };'; } > $@
 
 LIB_SOURCES := $(wildcard interpose/*.cpp interpose/doors/*.cpp interpose/hooks/*.cpp interpose/ipc/*.cpp \
-  interpose/heat/*.cpp interpose/guard/*.cpp) interpose/live/file.cpp interpose/live/publisher.cpp \
+  interpose/heat/*.cpp interpose/guard/*.cpp interpose/stacks/*.cpp) \
+  interpose/live/file.cpp interpose/live/publisher.cpp \
   interpose/trace/writer.cpp interpose/trace/log_file.cpp interpose/trace/path_template.cpp \
   interpose/trace/json_text.cpp interpose/trace/submissions.cpp \
   interpose/doors/dlsym_x86_64.S interpose/doors/exports_x86_64.S kernels/fingerprint_embed.S $(POOL_SOURCES)
 LIB_OBJECTS := $(call objects,$(LIB_SOURCES))
 $(LIB_OBJECTS): | $(GEN)/entries.inc $(GEN)/exports.inc
+# A walk along frame pointers begins at the doors that record their callers.
+$(call objects,$(wildcard interpose/stacks/*.cpp) interpose/runtime.cpp \
+  $(addprefix interpose/hooks/,alloc.cpp async.cpp context.cpp vmm.cpp)): CXXFLAGS_interpose += -fno-omit-frame-pointer
 LIB := $(BUILD)/libflexlom.so
 DEPS += $(LIB_OBJECTS:.o=.d)
 ALL += $(LIB)

@@ -204,6 +204,7 @@ void Runtime::context_ended(CUcontext context) noexcept {
     any_ended_.store(true, std::memory_order_release);
   }
   context_generation.fetch_add(1, std::memory_order_acq_rel);
+  const stacks::Caller caller(listener.stacks());
   pool.end_context(context);
 }
 

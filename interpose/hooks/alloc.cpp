@@ -77,8 +77,9 @@ CUresult allocate(Runtime& rt, const char* call, pool::Kind kind, size_t bytes, 
   if (rt.pool.fence().context_broken()) [[unlikely]]
     return CUDA_ERROR_NOT_SUPPORTED;
   InsidePool inside;
-  if (rt.pool.device(request.device) == nullptr) return CUDA_ERROR_NOT_SUPPORTED;
   if (late_count.load(std::memory_order_relaxed) != 0) do_late_frees(rt);
+  const stacks::Caller caller(rt.listener.stacks());
+  if (rt.pool.device(request.device) == nullptr) return CUDA_ERROR_NOT_SUPPORTED;
   if (rt.listener.tracing()) rt.listener.request(request);
   r = rt.pool.allocate(request, doors::slot(), out);
   if (r == CUDA_SUCCESS && rt.guard != nullptr) [[unlikely]]
@@ -135,6 +136,7 @@ CUresult cuMemFree_v2(CUdeviceptr p) {
   r = rt->destroyed_context_is_current() ? FORWARD(cuMemFree_v2, p) : refused_by_capture(*rt);
   if (r != CUDA_SUCCESS) return r;
   InsidePool inside;
+  const stacks::Caller caller(rt->listener.stacks());
   r = rt->pool.free("cuMemFree_v2", p, 0);
   if (r != CUDA_SUCCESS && rt->guard != nullptr) rt->guard->refused_free("cuMemFree_v2", p);
   return r;

@@ -60,6 +60,7 @@ CUresult allocate(Runtime* rt, const char* call, CUdeviceptr* out, size_t bytes,
   request.caller_trims = rt->trimming_caller();
   request.stream = stream_key(stream, per_thread);
   InsidePool inside;
+  const stacks::Caller caller(rt->listener.stacks());
   if (rt->pool.device(request.device) == nullptr) return CUDA_ERROR_NOT_SUPPORTED;
   if (rt->listener.tracing()) rt->listener.request(request);
   const CUresult r = rt->pool.allocate(request, doors::slot(), out);
@@ -84,6 +85,7 @@ CUresult release(Runtime* rt, const char* call, CUdeviceptr p, CUstream stream, 
   const CUresult refused = refused_by_capture(*rt);
   if (refused != CUDA_SUCCESS) return refused;
   InsidePool inside;
+  const stacks::Caller caller(rt->listener.stacks());
   const CUresult freed = rt->pool.free(call, p, stream_key(stream, per_thread));
   if (freed != CUDA_SUCCESS && rt->guard != nullptr) rt->guard->refused_free(call, p);
   return freed;

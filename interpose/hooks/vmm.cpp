@@ -22,6 +22,7 @@ CUresult cuMemCreate(CUmemGenericAllocationHandle* handle, size_t size,
   if (rt != nullptr && handle != nullptr && prop != nullptr &&
       rt->current(&context, &device) == CUDA_SUCCESS && device == prop->location.id) {
     InsidePool inside;
+    const stacks::Caller caller(rt->listener.stacks());
     const CUresult r = rt->program_frames.create(handle, size, *prop, flags);
     if (r != CUDA_ERROR_NOT_SUPPORTED) return r;
   }

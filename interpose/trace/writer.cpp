@@ -264,14 +264,16 @@ Writer::~Writer() {
   delete state;
 }
 
-void Writer::append(std::string_view line, Write write) noexcept {
+bool Writer::append(std::string_view line, Write write) noexcept {
   State* state = state_.load(std::memory_order_acquire);
-  if (state == nullptr || state->given_up.load(std::memory_order_relaxed)) return;
+  if (state == nullptr || state->given_up.load(std::memory_order_relaxed)) return true;
+  bool recorded = true;
   {
     std::lock_guard guard(state->lock);
     if (!state->started) state->start_thread();
     state->records++;
     if (state->used + line.size() > buffer_bytes) {
+      recorded = false;
       state->dropped++;
       state->dropped_in_all++;
     } else {
@@ -286,6 +288,7 @@ void Writer::append(std::string_view line, Write write) noexcept {
     }
   }
   if (write == Write::now && state->synchronous.load(std::memory_order_acquire)) flush_now();
+  return recorded;
 }
 
 void Writer::event(std::string_view kind, const Event& event, Write write) noexcept {
@@ -302,6 +305,7 @@ void Writer::event(std::string_view kind, const Event& event, Write write) noexc
   if (event.call != nullptr) line.literal("call", event.call);
   if (event.code != 0) line.signed_number("code", event.code);
   if (event.note != nullptr) line.text("note", event.note);
+  if (event.frame != 0) line.number("frame", event.frame);
   append(line.finish(), write);
 }
 
@@ -315,6 +319,30 @@ void Writer::out_of_memory(const Event& e) noexcept { event("out_of_memory", e);
 void Writer::promote(const Event& e) noexcept { event("promote", e, Write::later); }
 void Writer::demote(const Event& e) noexcept { event("demote", e, Write::later); }
 void Writer::gave_up(const Event& e) noexcept { event("gave_up", e, Write::later); }
+
+bool Writer::module(const ModuleInfo& module) noexcept {
+  LineBuffer line("module");
+  line.hex("base", module.base);
+  line.hex("begin", module.begin);
+  line.hex("end", module.end);
+  if (!module.build_id.empty()) line.text("build_id", module.build_id);
+  line.text("path", module.path);
+  return append(line.finish());
+}
+
+bool Writer::frame(uint32_t id, uint32_t parent, uint64_t address) noexcept {
+  LineBuffer line("frame");
+  line.number("id", id);
+  if (parent != 0) line.number("parent", parent);
+  line.hex("ip", address);
+  return append(line.finish());
+}
+
+bool Writer::perf_map(std::string_view path) noexcept {
+  LineBuffer line("perf_map");
+  line.text("path", path);
+  return append(line.finish());
+}
 
 void Writer::warning(const char* text) noexcept {
   LineBuffer line("warning");

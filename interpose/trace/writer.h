@@ -50,6 +50,14 @@ struct Event {
   const char* note = nullptr;  // map, unmap: "device" or "host"; promote, demote: "copied" or
                                // "clean"; gave_up: the reason; else any text
   int code = 0;                // CUresult
+  uint32_t frame = 0;          // who called: the innermost frame recorded with frame()
+};
+
+// A file whose code is mapped in the process. Views are of the call only.
+struct ModuleInfo {
+  std::string_view path, build_id;  // hexadecimal; may be empty
+  uint64_t base = 0;                // what is added to the addresses in the file
+  uint64_t begin = 0, end = 0;      // where its segments lie
 };
 
 // Held: frames owned, in use or cached. Peaks are since the start of the process.
@@ -129,6 +137,13 @@ class Writer {
   void promote(const Event&) noexcept;
   void demote(const Event&) noexcept;
   void gave_up(const Event&) noexcept;
+  // What frames are made of. A module is recorded before the first frame in it, and takes the place
+  // of whatever was recorded at its addresses before. A frame is a return address and the frame of
+  // its caller (0: the outermost), which was recorded before. The perf map names code that is in no
+  // module. False: there was no room, and it has to be recorded again.
+  bool module(const ModuleInfo&) noexcept;
+  bool frame(uint32_t id, uint32_t parent, uint64_t address) noexcept;
+  bool perf_map(std::string_view path) noexcept;
   void stats(const Stats&) noexcept;
   void moves(const MoveTotals&) noexcept;
   void end(const char* reason) noexcept;  // the last record: "exit", ...
@@ -158,7 +173,7 @@ class Writer {
   // Who writes the line once the thread has ended: the caller, or the next caller who may.
   enum class Write { now, later };
   void event(std::string_view kind, const Event&, Write = Write::now) noexcept;
-  void append(std::string_view line, Write = Write::now) noexcept;
+  bool append(std::string_view line, Write = Write::now) noexcept;
 
   std::string path_;
   std::atomic<State*> state_;  // null once abandoned
