@@ -147,8 +147,22 @@ class ChromeExporter : public Exporter {
                         a.address, a.asked_bytes, a.given_bytes, a.host_bytes, a.device,
                         size_class(a.asked_bytes));
     if (site.stream != 0) text += fmt::format(R"(,"stream":"{:#x}")", site.stream);
+    if (site.frame != 0) text += R"(,"stack":)" + stack(log, site.frame);
     event(text + "}}");
     open_.insert_or_assign(a.address, std::move(open));
+  }
+
+  // As JSON, innermost first.
+  const std::string& stack(const Summary& log, trace::FrameId frame) {
+    auto [place, is_new] = stacks_.try_emplace(frame);
+    if (!is_new) return place->second;
+    std::string text;
+    for (const trace::FrameLabel& label : log.frames.stack(frame)) {
+      text += (text.empty() ? "" : " < ") + printable(label.function);
+      if (!label.file.empty()) text += fmt::format(" ({}:{})", printable(label.file), label.line);
+    }
+    place->second = json_string(text);
+    return place->second;
   }
 
   void began(const Record& record, const Summary& log, uint64_t at_ns) {
@@ -275,6 +289,7 @@ class ChromeExporter : public Exporter {
   const ExportOptions& options_;
   bool started_ = false, first_ = true;
   uint64_t pid_ = 1;
+  std::unordered_map<trace::FrameId, std::string> stacks_;  // put into words
   std::unordered_map<uint64_t, Open> open_;  // by address
   std::map<int, Counters> counters_;
   std::map<int, bool> move_rows_;

@@ -10,6 +10,7 @@
 #include "interpose/tool/export.h"
 #include "interpose/tool/output.h"
 #include "interpose/tool/progress.h"
+#include "interpose/tool/symbols.h"
 
 namespace flexlom::tool {
 namespace {
@@ -18,8 +19,8 @@ constexpr const char* usage =
     R"(usage: flexlom export --to FORMAT [-o FILE] [OPTIONS] LOG
 
 Turns a trace log ("-" is standard input) into what another tool opens. The formats:
-  folded      folded stacks, for flamegraph.pl, speedscope and ui.perfetto.dev. The log has no call
-              stacks: the frames are device, driver call, stream, size class and place
+  folded      folded stacks, for flamegraph.pl, speedscope and ui.perfetto.dev. The frames are device,
+              callers (of logs with stacks), driver call, stream, size class and place
   speedscope  the same for speedscope.app, all costs in one file
   chrome      a timeline for ui.perfetto.dev and chrome://tracing: bytes on device and host,
               allocations, moves, failures
@@ -36,7 +37,7 @@ constexpr const char* usage_rest = R"(
   --min-bytes SIZE   chrome, csv: without smaller allocations
   --counters         chrome: the levels only, no event for each allocation and move
   --limit N          torch: the last N events of each device (default 100000; 0: all)
-The exit status is 1 when the log cannot be read at all, or the output cannot be written. Damaged
+{}The exit status is 1 when the log cannot be read at all, or the output cannot be written. Damaged
 lines are left out, and told of on standard error.
 )";
 
@@ -58,6 +59,7 @@ struct Request {
   const Format* format = nullptr;
   std::string output = "-";
   ExportOptions options;
+  SymbolOptions symbols;
   std::vector<std::string> used;  // options that only some formats know
 };
 
@@ -137,6 +139,8 @@ int make(const Request& request, const std::string& file) {
   const std::unique_ptr<Exporter> exporter = request.format->make(out, request.options);
   Progress progress("reading " + file);
   trace::Summary log;
+  Symbols symbols(request.symbols);
+  symbols.attach(log);
   trace::ReadHooks hooks;
   hooks.record = [&](const trace::Record& record) { exporter->record(record, log); };
   hooks.stop = [&] { return out.failed(); };
@@ -155,6 +159,7 @@ int make(const Request& request, const std::string& file) {
     return 1;
   }
   tell_of_damage(file, log);
+  tell_of(symbols);
   if (out.written_bytes() == 0) complain(printable(file) + ": there is nothing of this in it");
   return 0;
 }
@@ -174,7 +179,8 @@ int export_command(Words words) {
   while (const auto option = arguments.option()) {
     const std::string_view name = *option;
     if (name == "--help") {
-      fmt::print("{}{}{}", usage, cost_names(), usage_rest);
+      fmt::print("{}{}", usage, cost_names());
+      fmt::print(usage_rest, SymbolOptions::usage);
       return 0;
     }
     if (name == "--to") {
@@ -186,7 +192,7 @@ int export_command(Words words) {
       if (auto text = arguments.value()) request.output = *text;
     } else if (format_option(arguments, name, request.options)) {
       request.used.emplace_back(name);
-    } else {
+    } else if (!request.symbols.take(arguments, name)) {
       arguments.unknown();
     }
   }

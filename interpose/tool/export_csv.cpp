@@ -1,6 +1,8 @@
 // One line for each event, as RFC 4180 has it but with LF at the end of lines.
 #include <fmt/format.h>
 
+#include <unordered_map>
+
 #include "interpose/tool/export.h"
 #include "interpose/tool/output.h"
 
@@ -13,7 +15,7 @@ using trace::Summary;
 
 constexpr const char* heading =
     "time_s,kind,device,address,asked_bytes,given_bytes,host_bytes,call,stream,tid,seq,code,note,"
-    "in_use_bytes,spilled_bytes,device_frames_bytes,host_frames_bytes\n";
+    "in_use_bytes,spilled_bytes,device_frames_bytes,host_frames_bytes,stack\n";
 
 std::string quoted(std::string_view text) {
   const std::string plain = printable(text);
@@ -36,6 +38,9 @@ bool is_event(Kind kind) {
     case Kind::launch:
     case Kind::timed:
     case Kind::wait:
+    case Kind::module:
+    case Kind::frame:
+    case Kind::perf_map:
     case Kind::unknown:
       return false;
     default:
@@ -80,7 +85,7 @@ class CsvExporter : public Exporter {
     } else {
       line_ += ",,,";
     }
-    fmt::format_to(out, ",{}\n", log.host_held.now_bytes);
+    fmt::format_to(out, ",{},{}\n", log.host_held.now_bytes, stack_of(record, log));
     out_.put(line_);
   }
 
@@ -92,8 +97,22 @@ class CsvExporter : public Exporter {
     started_ = true;
   }
 
+  // Outermost first, joined by ';'.
+  const std::string& stack_of(const Record& record, const Summary& log) {
+    const trace::FrameId frame = log.frames.find(record.frame);
+    auto [place, is_new] = stacks_.try_emplace(frame);
+    if (!is_new) return place->second;
+    const std::vector<trace::FrameLabel> stack = log.frames.stack(frame);
+    std::string text;
+    for (auto label = stack.rbegin(); label != stack.rend(); ++label)
+      text += (text.empty() ? "" : ";") + label->function;
+    place->second = quoted(text);
+    return place->second;
+  }
+
   OutputFile& out_;
   const ExportOptions& options_;
+  std::unordered_map<trace::FrameId, std::string> stacks_;
   std::string line_;
   bool started_ = false;
 };

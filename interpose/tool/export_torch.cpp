@@ -110,6 +110,8 @@ class TorchExporter : public Exporter {
       pickle.list();
       pickle.mark();
       frame(pickle, call.empty() ? "unknown call" : call, "libcuda.so.1");
+      for (const trace::FrameLabel& label : log.frames.stack(site.frame))
+        frame(pickle, printable(label.function), printable(label.file), label.line);
       frame(pickle,
             site.asked_bytes == 0
                 ? std::string("other sizes")
@@ -120,12 +122,13 @@ class TorchExporter : public Exporter {
     }
   }
 
-  static void frame(Pickle& pickle, const std::string& name, const char* file) {
+  static void frame(Pickle& pickle, const std::string& name, const std::string& file,
+                    uint64_t line = 0) {
     pickle.dict();
     pickle.mark();
     pickle.item("name", name);
     pickle.item("filename", file);
-    pickle.item("line", 0);
+    pickle.item("line", line);
     pickle.set_all();
   }
 

@@ -25,13 +25,25 @@ std::string size_class(uint64_t bytes) {
   return human_bytes(end / 2) + " to " + human_bytes(end);
 }
 
+namespace {
+
+// Neither a ';' nor a control character may be part of a frame; names come from the log.
+std::string frame_text(std::string_view name) {
+  std::string text = printable(name);
+  std::replace(text.begin(), text.end(), ';', ':');
+  return text;
+}
+
+}  // namespace
+
 std::vector<std::string> frames_of(const Summary& log, SiteId id) {
   const Site& site = log.sites[id];
-  // Neither a ';' nor a control character may be part of a frame; names come from the log.
-  std::string call = printable(log.sites.call_name(site.call));
-  std::replace(call.begin(), call.end(), ';', ':');
-  std::vector<std::string> frames = {fmt::format("gpu{}", site.device),
-                                     call.empty() ? "unknown call" : call};
+  std::vector<std::string> frames = {fmt::format("gpu{}", site.device)};
+  const std::vector<trace::FrameLabel> stack = log.frames.stack(site.frame);
+  for (auto label = stack.rbegin(); label != stack.rend(); ++label)
+    frames.push_back(frame_text(label->function));
+  const std::string call = frame_text(log.sites.call_name(site.call));
+  frames.push_back(call.empty() ? "unknown call" : call);
   if (site.stream != 0) frames.push_back(fmt::format("stream {:#x}", site.stream));
   frames.push_back(size_class(site.asked_bytes));
   return frames;
@@ -96,7 +108,8 @@ namespace {
 
 class Grouping {
  public:
-  Grouping(const Summary& log, const Filter& filter) : log_(log), kept_(log.sites.size()) {
+  Grouping(const Summary& log, const Filter& filter, By by)
+      : log_(log), by_stack_(by == By::stack && log.frames.size() != 0), kept_(log.sites.size()) {
     for (SiteId id = 0; id < log.sites.size(); id++) kept_[id] = filter.keeps(log, id);
   }
 
@@ -105,13 +118,19 @@ class Grouping {
     if (!kept_[id]) return nullptr;
     const Site& site = log_.sites[id];
     auto [place, is_new] =
-        groups_.try_emplace(std::tuple(site.device, site.call, site.asked_bytes));
+        groups_.try_emplace(std::tuple(site.device, site.call, by_stack_ ? 0 : site.asked_bytes,
+                                       by_stack_ ? site.frame : 0));
+    Group& group = place->second;
     if (is_new) {
-      place->second.device = site.device;
-      place->second.call = log_.sites.call_name(site.call);
-      place->second.asked_bytes = site.asked_bytes;
+      group.device = site.device;
+      group.call = log_.sites.call_name(site.call);
+      group.asked_bytes = group.smallest = group.largest = site.asked_bytes;
+      if (by_stack_) group.frame = site.frame;
     }
-    return &place->second;
+    group.smallest = std::min(group.smallest, site.asked_bytes);
+    group.largest = std::max(group.largest, site.asked_bytes);
+    if (group.smallest != group.largest) group.asked_bytes = 0;
+    return &group;
   }
 
   void add(const Allocation& allocation) {
@@ -134,14 +153,15 @@ class Grouping {
 
  private:
   const Summary& log_;
+  const bool by_stack_;
   std::vector<char> kept_;
-  std::map<std::tuple<int, uint32_t, uint64_t>, Group> groups_;
+  std::map<std::tuple<int, uint32_t, uint64_t, trace::FrameId>, Group> groups_;
 };
 
 }  // namespace
 
-std::vector<Group> peak_groups(const Summary& log, int device, const Filter& filter) {
-  Grouping grouping(log, filter);
+std::vector<Group> peak_groups(const Summary& log, int device, const Filter& filter, By by) {
+  Grouping grouping(log, filter, by);
   auto use = log.devices.find(device);
   if (use == log.devices.end()) return {};
   for (const Allocation& allocation : use->second.at_peak.allocations(log.live, device))
@@ -149,14 +169,14 @@ std::vector<Group> peak_groups(const Summary& log, int device, const Filter& fil
   return grouping.take();
 }
 
-std::vector<Group> live_groups(const Summary& log, const Filter& filter) {
-  Grouping grouping(log, filter);
+std::vector<Group> live_groups(const Summary& log, const Filter& filter, By by) {
+  Grouping grouping(log, filter, by);
   for (const auto& [address, allocation] : log.live) grouping.add(allocation);
   return grouping.take();
 }
 
-std::vector<Group> all_groups(const Summary& log, const Filter& filter) {
-  Grouping grouping(log, filter);
+std::vector<Group> all_groups(const Summary& log, const Filter& filter, By by) {
+  Grouping grouping(log, filter, by);
   for (SiteId id = 0; id < log.sites.size(); id++) {
     Group* group = grouping.of(id);
     if (group == nullptr) continue;
@@ -179,7 +199,8 @@ std::vector<Group> top_groups(std::vector<Group> groups, size_t top,
   std::erase_if(groups, [value](const Group& group) { return value(group) == 0; });
   std::sort(groups.begin(), groups.end(), [value](const Group& a, const Group& b) {
     if (value(a) != value(b)) return value(a) > value(b);
-    return std::tie(a.device, a.asked_bytes, a.call) < std::tie(b.device, b.asked_bytes, b.call);
+    return std::tie(a.device, a.asked_bytes, a.call, a.frame) <
+           std::tie(b.device, b.asked_bytes, b.call, b.frame);
   });
   if (groups.size() > top) groups.resize(top);
   return groups;

@@ -1,6 +1,5 @@
-// Allocations of a log in groups that a person can read: by the call that made them, their size and
-// their device, whatever the stream. Logs have no call stacks, so a group is all that names a place
-// in the program.
+// Allocations of a log in groups that a person can read: by the stack that made them and their
+// device, whatever the stream; in a log without stacks by the driver call and the size.
 #pragma once
 
 #include <regex.h>
@@ -15,7 +14,8 @@
 namespace flexlom::tool {
 
 // The frames that a site stands for, outermost first, in folded stacks and to --focus and --ignore:
-// "gpu0", the driver call, "stream 0x..." where the call names one, and the class of the size.
+// "gpu0", the functions of the call stack where the log has stacks, the driver call, "stream 0x..."
+// where the call names one, and the class of the size.
 std::vector<std::string> frames_of(const trace::Summary& log, trace::SiteId site);
 std::string folded_frames(const trace::Summary& log, trace::SiteId site);  // joined by ';'
 
@@ -50,6 +50,8 @@ struct Group {
   int device = 0;
   std::string call;
   uint64_t asked_bytes = 0;  // of each; 0: of several sizes
+  uint64_t smallest = 0, largest = 0;  // of several sizes, 0: not known
+  trace::FrameId frame = 0;            // who called, 0: not known, or of several
 
   uint64_t count = 0, bytes = 0;  // given
   uint64_t host_bytes = 0;        // of those, on the host
@@ -59,10 +61,14 @@ struct Group {
   uint64_t spilled_count = 0, spilled_bytes = 0, promoted_bytes = 0, demoted_bytes = 0;
 };
 
+// What makes a group: the size, or the stack where the log has stacks.
+enum class By { size, stack };
+
 // In no particular order. `device` is that of the peak.
-std::vector<Group> peak_groups(const trace::Summary& log, int device, const Filter& filter);
-std::vector<Group> live_groups(const trace::Summary& log, const Filter& filter);
-std::vector<Group> all_groups(const trace::Summary& log, const Filter& filter);
+std::vector<Group> peak_groups(const trace::Summary& log, int device, const Filter& filter,
+                               By by = By::stack);
+std::vector<Group> live_groups(const trace::Summary& log, const Filter& filter, By by = By::stack);
+std::vector<Group> all_groups(const trace::Summary& log, const Filter& filter, By by = By::stack);
 
 // The first `top` when those with the greatest value come first; those with 0 are left out.
 std::vector<Group> top_groups(std::vector<Group> groups, size_t top,

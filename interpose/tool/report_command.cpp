@@ -9,6 +9,7 @@
 #include "interpose/tool/output.h"
 #include "interpose/tool/progress.h"
 #include "interpose/tool/report_text.h"
+#include "interpose/tool/symbols.h"
 #include "interpose/trace/summary.h"
 
 namespace flexlom::tool {
@@ -20,12 +21,12 @@ constexpr const char* usage =
 Reads trace logs written with FLEXLOM_TRACE (or flexlom run --trace); "-" is standard input.
   --top N      lines in each list (default 10)
   --focus RE   only what matches this extended regular expression in the lists. It is searched for
-               in the device, call, stream and size class of an allocation, written as
+               in the device, callers, call, stream and size class of an allocation, written as
                gpu0;cuMemAllocAsync;stream 0x7f00;1 MiB to 2 MiB
   --ignore RE  without what matches this
   --diff BASE  what has changed since this other log
   --json       one JSON object per log
-The exit status is 1 when a log cannot be read at all. Damaged lines are counted and reported.
+{}The exit status is 1 when a log cannot be read at all. Damaged lines are counted and reported.
 )";
 
 bool read(const std::string& file, trace::Summary& summary) {
@@ -47,11 +48,12 @@ int report_command(Words words) {
   size_t top = 10;
   std::string base_file;
   Filter filter;
+  SymbolOptions symbol_options;
   Arguments arguments("report", words);
   while (const auto option = arguments.option()) {
     std::string error;
     if (*option == "--help") {
-      fmt::print("{}", usage);
+      fmt::print(usage, SymbolOptions::usage);
       return 0;
     } else if (*option == "--json") {
       json = true;
@@ -65,13 +67,13 @@ int report_command(Words words) {
     } else if (*option == "--ignore") {
       if (auto text = arguments.value(); text && !filter.ignore(*text, &error))
         arguments.complain_about("--ignore: " + error);
-    } else {
+    } else if (!symbol_options.take(arguments, *option)) {
       arguments.unknown();
     }
   }
   if (arguments.failed()) return exit_usage;
   if (arguments.files().empty()) {
-    fmt::print(stderr, "{}", usage);
+    fmt::print(stderr, usage, SymbolOptions::usage);
     return exit_usage;
   }
 
@@ -80,6 +82,8 @@ int report_command(Words words) {
   int status = 0;
   for (const std::string& file : arguments.files()) {
     trace::Summary summary;
+    Symbols symbols(symbol_options);
+    symbols.attach(summary);
     if (!read(file, summary)) {
       status = 1;
     } else if (!base_file.empty()) {
@@ -90,6 +94,7 @@ int report_command(Words words) {
       fmt::print("{}", json ? report_json(file, summary, top, filter)
                             : report_text(file, summary, top, filter));
     }
+    tell_of(symbols);
   }
   return status;
 }

@@ -49,6 +49,20 @@ std::string move_totals(const Summary& log) {
   return json.end();
 }
 
+// Innermost first, [] when it is not known. Only in logs that have stacks.
+void add_stack(Json& json, const Summary& log, trace::FrameId frame) {
+  if (log.frames.size() == 0) return;
+  Json list('[');
+  for (const trace::FrameLabel& label : log.frames.stack(frame)) {
+    Json one('{');
+    one.text("function", label.function);
+    if (!label.file.empty()) one.text("file", label.file);
+    if (label.line != 0) one.number("line", label.line);
+    list.raw("", one.end());
+  }
+  json.raw("stack", list.end());
+}
+
 std::string live(const Summary& log, size_t top, const Filter& filter) {
   Json list('[');
   for (const trace::Allocation& a : biggest_live(log, top, filter)) {
@@ -59,6 +73,7 @@ std::string live(const Summary& log, size_t top, const Filter& filter) {
         .number("seq", a.seq)
         .text("call", log.sites.call_of(a.site));
     json.number("at_ns", log.since_start(a.at_ns));
+    add_stack(json, log, log.sites[a.site].frame);
     list.raw("", json.end());
   }
   return list.end();
@@ -78,7 +93,7 @@ std::string sizes(const Summary& log, size_t top, const Filter& filter) {
 }
 
 // Of groups at one moment: what they held.
-std::string holders(const std::vector<Group>& groups, size_t top) {
+std::string holders(const Summary& log, const std::vector<Group>& groups, size_t top) {
   Json list('[');
   for (const Group& group : top_groups(groups, top, [](const Group& g) { return g.bytes; })) {
     Json json('{');
@@ -86,6 +101,7 @@ std::string holders(const std::vector<Group>& groups, size_t top) {
     json.number("asked_bytes", group.asked_bytes).number("count", group.count);
     json.number("bytes", group.bytes).number("host_bytes", group.host_bytes);
     json.text("lowest_address", hex_string(group.lowest)).text("end", hex_string(group.end));
+    add_stack(json, log, group.frame);
     list.raw("", json.end());
   }
   return list.end();
@@ -104,14 +120,14 @@ std::string devices(const Summary& log, size_t top, const Filter& filter) {
     add_peak(json, log, "spilled", device.spilled);
     add_peak(json, log, "held", device.held);
     json.raw("moves", moves(log, device.moves));
-    json.raw("held_at_peak", holders(peak_groups(log, ordinal, filter), top));
+    json.raw("held_at_peak", holders(log, peak_groups(log, ordinal, filter), top));
     list.raw("", json.end());
   }
   return list.end();
 }
 
 // Of groups over the whole log: what they did.
-std::string calls(const std::vector<Group>& groups, size_t top,
+std::string calls(const Summary& log, const std::vector<Group>& groups, size_t top,
                   uint64_t (*value)(const Group& group)) {
   Json list('[');
   for (const Group& group : top_groups(groups, top, value)) {
@@ -123,6 +139,7 @@ std::string calls(const std::vector<Group>& groups, size_t top,
     json.number("spilled_count", group.spilled_count).number("spilled_bytes", group.spilled_bytes);
     json.number("promoted_bytes", group.promoted_bytes);
     json.number("demoted_bytes", group.demoted_bytes);
+    add_stack(json, log, group.frame);
     list.raw("", json.end());
   }
   return list.end();
@@ -158,6 +175,7 @@ std::string failure_holders(const Summary& log, const trace::Failure& failure, s
     json.text("call", log.sites.call_of(holder.site));
     json.number("asked_bytes", log.sites[holder.site].asked_bytes);
     json.number("count", holder.count).number("bytes", holder.bytes);
+    add_stack(json, log, log.sites[holder.site].frame);
     list.raw("", json.end());
   }
   return list.end();
@@ -174,6 +192,7 @@ std::string failures(const Summary& log, size_t top) {
     json.number("in_use_bytes", f.in_use_bytes).number("spilled_bytes", f.spilled_bytes);
     json.number("device_held_bytes", f.device_held_bytes);
     json.number("host_held_bytes", f.host_held_bytes);
+    add_stack(json, log, f.frame);
     json.raw("holders", failure_holders(log, f, top));
     list.raw("", json.end());
   }
@@ -211,11 +230,11 @@ std::string report_json(const std::string& name, const Summary& log, size_t top,
   uint64_t short_lived = 0;
   for (trace::SiteId id = 0; id < log.sites.size(); id++) short_lived += log.sites[id].short_lived;
   json.raw("live", live(log, top, filter))
-      .raw("live_groups", holders(live_groups(log, filter), top));
+      .raw("live_groups", holders(log, live_groups(log, filter), top));
   json.raw("sizes", sizes(log, top, filter));
-  json.raw("most_calls", calls(all, top, [](const Group& g) { return g.count; }));
+  json.raw("most_calls", calls(log, all, top, [](const Group& g) { return g.count; }));
   json.number("short_lived_count", short_lived);
-  json.raw("short_lived", calls(all, top, [](const Group& g) { return g.short_lived; }));
+  json.raw("short_lived", calls(log, all, top, [](const Group& g) { return g.short_lived; }));
   json.raw("moved_most", moved_most(log, top, filter));
   json.number("spills", log.spills).number("spilled_bytes", log.spilled_bytes);
   json.number("failure_count", log.failure_count).raw("failures", failures(log, top));

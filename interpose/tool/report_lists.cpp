@@ -32,6 +32,8 @@ std::vector<Allocation> biggest_live(const Summary& log, size_t top, const Filte
 
 namespace {
 
+constexpr size_t stack_indent = 14;
+
 uint64_t bytes_of(const Group& group) { return group.bytes; }
 
 std::string share(uint64_t part, uint64_t whole) {
@@ -43,7 +45,7 @@ std::string share(uint64_t part, uint64_t whole) {
 std::string holder_line(const Group& group, uint64_t whole_bytes) {
   std::string line =
       fmt::format("{:>10}  {:>6}  {}", human_bytes(group.bytes), share(group.bytes, whole_bytes),
-                  call_and_size(group.call, group.asked_bytes));
+                  call_and_size(group));
   if (group.count != 1) line += fmt::format(" x {}", group.count);
   line += fmt::format("  {:#x}-{:#x}", group.lowest, group.end);
   if (group.host_bytes != 0)
@@ -63,8 +65,10 @@ void write_peak_holders(std::string& out, const Summary& log, size_t top, const 
     const std::vector<Group> groups = peak_groups(log, ordinal, filter);
     out += fmt::format("\nheld at the peak of {}, {}\n", device_name(ordinal),
                        human_bytes(device.in_use.most_bytes));
-    for (const Group& group : top_groups(groups, top, bytes_of))
+    for (const Group& group : top_groups(groups, top, bytes_of)) {
       out += "  " + holder_line(group, device.in_use.most_bytes) + "\n";
+      write_stack(out, log, group.frame, stack_indent);
+    }
     and_more(out, groups.size(), top);
   }
 }
@@ -78,9 +82,11 @@ void write_live(std::string& out, const Summary& log, size_t top, const Filter& 
   size_t kept = 0;
   for (const Group& group : groups) kept += group.count;
   if (groups.size() < kept) {
-    out += " by call and size\n";
-    for (const Group& group : top_groups(groups, top, bytes_of))
+    out += log.frames.size() == 0 ? " by call and size\n" : " by caller\n";
+    for (const Group& group : top_groups(groups, top, bytes_of)) {
       out += "  " + holder_line(group, bytes) + "\n";
+      write_stack(out, log, group.frame, stack_indent);
+    }
     and_more(out, groups.size(), top);
     out += " the biggest\n";
   }
@@ -90,6 +96,7 @@ void write_live(std::string& out, const Summary& log, size_t top, const Filter& 
                        printable(log.sites.call_of(a.site)));
     if (a.host_bytes != 0) out += fmt::format("  ({} on the host)", human_bytes(a.host_bytes));
     out += "\n";
+    write_stack(out, log, log.sites[a.site].frame, stack_indent);
   }
   and_more(out, kept, top);
 }
@@ -100,7 +107,8 @@ void write_calls(std::string& out, const Summary& log, size_t top, const Filter&
   for (const Group& group :
        top_groups(groups, top, [](const Group& g) -> uint64_t { return g.count; })) {
     out += fmt::format("  {:>10}  {}  ({} in all)\n", group.count,
-                       call_and_size(group.call, group.asked_bytes), human_bytes(group.bytes));
+                       call_and_size(group), human_bytes(group.bytes));
+    write_stack(out, log, group.frame, stack_indent);
   }
   and_more(out, groups.size(), top);
   if (groups.empty()) out += "  none\n";
@@ -119,8 +127,9 @@ void write_calls(std::string& out, const Summary& log, size_t top, const Filter&
   for (const Group& group :
        top_groups(groups, top, [](const Group& g) -> uint64_t { return g.short_lived; })) {
     out += fmt::format("  {:>10}  of {} {}, mean life of all {}\n", group.short_lived, group.count,
-                       call_and_size(group.call, group.asked_bytes),
+                       call_and_size(group),
                        human_time(group.freed == 0 ? 0 : group.lifetime_ns / group.freed));
+    write_stack(out, log, group.frame, stack_indent);
   }
   and_more(out, with_short_lived, top);
 }
@@ -134,6 +143,7 @@ void write_failures(std::string& out, const Summary& log, size_t top) {
         "  at {}  {} asked for {} on {}: error {}{}{}\n", human_time(log.since_start(f.at_ns)),
         f.call.empty() ? "a call" : printable(f.call), human_bytes(f.asked_bytes),
         device_name(f.device), f.code, f.note.empty() ? "" : ", ", printable(f.note));
+    write_stack(out, log, f.frame, stack_indent);
     if (f.device_held_bytes + f.host_held_bytes != 0)
       out += fmt::format("      frames held then: {} on the device, {} on the host\n",
                          human_bytes(f.device_held_bytes), human_bytes(f.host_held_bytes));
@@ -147,6 +157,7 @@ void write_failures(std::string& out, const Summary& log, size_t top) {
           share(holder.bytes, f.in_use_bytes),
           call_and_size(log.sites.call_of(holder.site), log.sites[holder.site].asked_bytes),
           holder.count == 1 ? "" : fmt::format(" x {}", holder.count));
+      write_stack(out, log, log.sites[holder.site].frame, stack_indent + 6);
     }
   }
   if (log.failure_count > shown) out += fmt::format("  and {} more\n", log.failure_count - shown);

@@ -25,9 +25,32 @@ std::string call_and_size(std::string_view call, uint64_t asked_bytes) {
                           : fmt::format("{} of {}", name, human_bytes(asked_bytes));
 }
 
+std::string call_and_size(const Group& group) {
+  if (group.smallest == group.largest) return call_and_size(group.call, group.asked_bytes);
+  return fmt::format("{} of {} to {}", group.call.empty() ? "unknown call" : printable(group.call),
+                     group.smallest == 0 ? "other sizes" : human_bytes(group.smallest),
+                     human_bytes(group.largest));
+}
+
+void write_stack(std::string& out, const Summary& log, trace::FrameId frame, size_t indent) {
+  constexpr size_t most_shown = 10;
+  const std::vector<trace::FrameLabel> stack = log.frames.stack(frame);
+  const std::string margin(indent, ' ');
+  for (size_t i = 0; i < stack.size(); i++) {
+    if (i == most_shown && stack.size() > most_shown + 1) {
+      out += fmt::format("{}and {} callers\n", margin, stack.size() - i);
+      break;
+    }
+    out += margin + printable(stack[i].function);
+    if (!stack[i].file.empty()) out += fmt::format("  {}", printable(stack[i].file));
+    if (stack[i].line != 0) out += fmt::format(":{}", stack[i].line);
+    out += "\n";
+  }
+}
+
 std::vector<std::pair<uint64_t, SizeUse>> sizes_of(const Summary& log, const Filter& filter) {
   std::unordered_map<uint64_t, SizeUse> uses;
-  for (const Group& group : all_groups(log, filter)) {
+  for (const Group& group : all_groups(log, filter, By::size)) {
     SizeUse& use = uses[group.asked_bytes];
     use.count += group.count;
     use.spilled_count += group.spilled_count;

@@ -49,5 +49,8 @@ std::string device_name(int device);
 std::string count_of(uint64_t count, std::string_view one, std::string_view many);
 // "cuMemAlloc_v2 of 64 MiB"
 std::string call_and_size(std::string_view call, uint64_t asked_bytes);
+std::string call_and_size(const Group& group);  // also of several sizes
+// One line for each function, innermost first; nothing when the stack is not known.
+void write_stack(std::string& out, const trace::Summary& log, trace::FrameId frame, size_t indent);
 
 }  // namespace flexlom::tool

@@ -6,10 +6,11 @@
 namespace flexlom::trace {
 namespace {
 
-constexpr std::array<std::string_view, 21> names = {
-    "header",  "request", "alloc",    "free",          "spill",   "map",  "unmap",
-    "promote", "demote",  "gave_up",  "out_of_memory", "warning", "drop", "stats",
-    "moves",   "end",     "function", "launch",        "timed",   "wait", "unknown"};
+constexpr auto names = std::to_array<std::string_view>(
+    {"header", "request",  "alloc",         "free",     "spill",  "map",   "unmap", "promote",
+     "demote", "gave_up",  "out_of_memory", "warning",  "drop",   "stats", "moves", "module",
+     "frame",  "perf_map", "end",           "function", "launch", "timed", "wait",  "unknown"});
+static_assert(names.size() == static_cast<size_t>(Kind::unknown) + 1);
 
 Kind kind_of(std::string_view name) {
   for (size_t i = 0; i + 1 < names.size(); i++) {
@@ -41,7 +42,7 @@ bool Record::decode(std::string_view line) {
   device = 0;
   has_device = false;
   t_ns = address = asked_bytes = given_bytes = extra_bytes = std::nullopt;
-  seq = tid = stream = 0;
+  seq = tid = stream = frame = 0;
   code = 0;
   call = note = {};
   // A name that comes twice counts where it comes first: fields are taken from the back.
@@ -71,6 +72,9 @@ bool Record::decode(std::string_view line) {
       case 'a':
         if (name == "address") address = JsonLine::hex_number(value);
         if (name == "asked_bytes") asked_bytes = JsonLine::whole_number(value);
+        break;
+      case 'f':
+        if (name == "frame") frame = JsonLine::whole_number(value).value_or(0);
         break;
       case 'g':
         if (name == "given_bytes") given_bytes = JsonLine::whole_number(value);

@@ -26,6 +26,9 @@ enum class Kind : uint8_t {
   drop,
   stats,
   moves,
+  module,
+  frame,
+  perf_map,
   end,
   function,  // submissions.h: these four are read by flexlom advise
   launch,
@@ -51,6 +54,7 @@ class Record {
   bool has_device = false;
   std::optional<uint64_t> t_ns;
   uint64_t seq = 0, tid = 0, stream = 0;
+  uint64_t frame = 0;  // of who called, by its number in the log: Frames::find()
   std::optional<uint64_t> address;
   std::optional<uint64_t> asked_bytes, given_bytes, extra_bytes;  // any number: see possible()
   int64_t code = 0;

@@ -9,6 +9,7 @@ Sites::Sites() {
 
 size_t Sites::Hash::operator()(const Key& key) const {
   uint64_t hash = key.asked_bytes * 0x9e3779b97f4a7c15u;
+  hash ^= key.frame * 0xd6e8feb86659fd93u;
   hash ^= (key.stream + (static_cast<uint64_t>(key.call) << 40) +
            (static_cast<uint64_t>(key.device) << 52)) *
           0xbf58476d1ce4e5b9u;
@@ -26,13 +27,13 @@ uint32_t Sites::call_id(std::string_view call) {
 }
 
 SiteId Sites::find_or_add(int device, std::string_view call, uint64_t stream,
-                          uint64_t asked_bytes) {
-  Key key{device, call_id(call), stream, asked_bytes};
+                          uint64_t asked_bytes, FrameId frame) {
+  Key key{device, call_id(call), stream, asked_bytes, frame};
   if (auto known = ids_.find(key); known != ids_.end()) return known->second;
   if (sites_.size() >= most_sites) {
     // One more site for each device, and there are at most 1024 of those.
     crowded_out_++;
-    key = {device, 0, 0, 0};
+    key = {device, 0, 0, 0, 0};
     if (auto known = ids_.find(key); known != ids_.end()) return known->second;
   }
   Site site;
@@ -40,6 +41,7 @@ SiteId Sites::find_or_add(int device, std::string_view call, uint64_t stream,
   site.call = key.call;
   site.stream = key.stream;
   site.asked_bytes = key.asked_bytes;
+  site.frame = key.frame;
   sites_.push_back(site);
   const auto id = static_cast<SiteId>(sites_.size() - 1);
   ids_.emplace(key, id);

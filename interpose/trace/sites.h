@@ -8,6 +8,8 @@
 #include <unordered_map>
 #include <vector>
 
+#include "interpose/trace/frames.h"
+
 namespace flexlom::trace {
 
 using SiteId = uint32_t;
@@ -18,6 +20,7 @@ struct Site {
   uint32_t call = 0;  // Sites::call_name()
   uint64_t stream = 0;
   uint64_t asked_bytes = 0;  // of each; 0 in the site that takes what no site is left for
+  FrameId frame = 0;         // who called; 0: not known
 
   uint64_t allocs = 0, allocated_bytes = 0;       // given, over all allocations
   uint64_t live_count = 0, live_bytes = 0;        // at the end of what has been read
@@ -37,7 +40,8 @@ class Sites {
 
   Sites();
 
-  SiteId find_or_add(int device, std::string_view call, uint64_t stream, uint64_t asked_bytes);
+  SiteId find_or_add(int device, std::string_view call, uint64_t stream, uint64_t asked_bytes,
+                     FrameId frame = 0);
   Site& operator[](SiteId id) { return sites_[id]; }
   const Site& operator[](SiteId id) const { return sites_[id]; }
   size_t size() const { return sites_.size(); }
@@ -54,6 +58,7 @@ class Sites {
     int device;
     uint32_t call;
     uint64_t stream, asked_bytes;
+    FrameId frame;
     bool operator==(const Key&) const = default;
   };
   struct Hash {

@@ -1,6 +1,7 @@
 #include "interpose/trace/summary.h"
 
 #include <algorithm>
+#include <tuple>
 
 namespace flexlom::trace {
 namespace {
@@ -116,6 +117,16 @@ bool Summary::add_line(uint64_t number, std::string_view line, bool cut) {
     case Kind::timed:
     case Kind::wait:
       break;  // advise_log.h reads those
+    case Kind::module:
+      if (const char* problem = frames.add_module(record_.json()))
+        add_bad_line(number, problem);
+      break;
+    case Kind::frame:
+      if (const char* problem = frames.add_frame(record_.json())) add_bad_line(number, problem);
+      break;
+    case Kind::perf_map:
+      frames.set_perf_map(record_.json().text("path").value_or("").substr(0, longest_text));
+      break;
     case Kind::unknown:
       unknown_kinds++;
       break;
@@ -150,6 +161,7 @@ void Summary::header(const JsonLine& json) {
 
 void Summary::out_of_memory(const Record& record, uint64_t at_ns) {
   Failure failure = failure_of(record, at_ns);
+  failure.frame = frames.find(record.frame);
   if (auto request = open_requests.find(failure.seq); request != open_requests.end()) {
     if (failure.asked_bytes == 0) failure.asked_bytes = request->second.asked_bytes;
     if (failure.call.empty()) failure.call = sites.call_name(request->second.call);
@@ -171,11 +183,11 @@ std::vector<Holder> Summary::holders_now(int device) {
   std::vector<Holder> holders;
   if (holder_steps_ + sites.size() > most_holder_steps) return holders;
   holder_steps_ += sites.size();
-  std::map<std::pair<uint32_t, uint64_t>, Holder> by_call_and_size;
+  std::map<std::tuple<uint32_t, uint64_t, FrameId>, Holder> by_call_and_size;
   for (SiteId id = 0; id < sites.size(); id++) {
     const Site& site = sites[id];
     if (site.device != device || site.live_count == 0) continue;
-    Holder& holder = by_call_and_size[{site.call, site.asked_bytes}];
+    Holder& holder = by_call_and_size[{site.call, site.asked_bytes, site.frame}];
     holder.site = id;
     holder.count += site.live_count;
     holder.bytes += site.live_bytes;
@@ -224,7 +236,8 @@ void Summary::alloc(const Record& record, uint64_t at_ns) {
   allocation.seq = record.seq;
   allocation.at_ns = at_ns;
   allocation.order = ++allocs;
-  allocation.site = sites.find_or_add(record.device, record.call, record.stream, *asked);
+  allocation.site = sites.find_or_add(record.device, record.call, record.stream, *asked,
+                                      frames.find(record.frame));
   open_requests.erase(allocation.seq);
 
   if (auto early = early_spills_.find(allocation.seq); early != early_spills_.end()) {

@@ -68,7 +68,7 @@ struct PageUse {
   bool on_host = false;
 };
 
-// Live allocations of one call and size, with any stream.
+// Live allocations of one call and size, with any stream; of one stack when the log has stacks.
 struct Holder {
   SiteId site = 0;  // one of theirs
   uint64_t count = 0, bytes = 0;
@@ -78,6 +78,7 @@ struct Failure {
   uint64_t at_ns = 0, asked_bytes = 0, seq = 0;
   int device = -1;
   int64_t code = 0;
+  FrameId frame = 0;  // who asked
   std::string call, note;
   // At that moment, on that device: given to the program, the part of it on the host, and what the
   // record says of the frames that were held.
@@ -127,6 +128,7 @@ class Summary {
   std::optional<MoveTotals> move_totals;  // the last that were recorded
   LiveAllocations live;
   Sites sites;
+  Frames frames;  // empty when the log has no stacks
   uint64_t allocs = 0, frees = 0, spills = 0, maps = 0, unmaps = 0;  // records of each kind
   uint64_t spilled_bytes = 0;
   uint64_t unmatched_frees = 0;  // of addresses whose alloc is not in the log
