@@ -80,9 +80,10 @@ void add_module(Listing& listing, const dl_phdr_info& info) {
     const ElfW(Phdr)& notes = info.dlpi_phdr[i];
     const uintptr_t begin = info.dlpi_addr + notes.p_vaddr;
     // Notes that no segment maps would be somebody else's memory.
-    const bool mapped = std::any_of(
-        module.segments.begin(), module.segments.end(),
-        [&](const Module::Segment& s) { return begin >= s.begin && begin + notes.p_memsz <= s.end; });
+    const bool mapped =
+        std::any_of(module.segments.begin(), module.segments.end(), [&](const Module::Segment& s) {
+          return begin >= s.begin && begin + notes.p_memsz <= s.end;
+        });
     if (notes.p_type == PT_NOTE && mapped) module.build_id = build_id_of(begin, notes.p_memsz);
   }
   module.path = info.dlpi_name != nullptr ? info.dlpi_name : "";

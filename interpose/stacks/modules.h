@@ -15,7 +15,7 @@
 namespace flexlom::stacks {
 
 struct Module {
-  uintptr_t base = 0;          // what is added to the addresses in the file
+  uintptr_t base = 0;            // what is added to the addresses in the file
   uintptr_t begin = 0, end = 0;  // all of its segments
   struct Segment {
     uintptr_t begin = 0, end = 0;

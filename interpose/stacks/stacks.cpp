@@ -103,7 +103,8 @@ void Stacks::take_modules(std::vector<Module> now, LoaderState state) {
     // Not recorded: everything is offered again with the next stack.
     if (is_new && sink_ != nullptr && !sink_->module(kept)) return;
   }
-  std::sort(code.begin(), code.end(), [](const Code& a, const Code& b) { return a.begin < b.begin; });
+  std::sort(code.begin(), code.end(),
+            [](const Code& a, const Code& b) { return a.begin < b.begin; });
   // Where something was unloaded, something else may lie now.
   if (state.unloaded != state_.unloaded) tree_.forget();
   code_ = std::move(code);

@@ -61,8 +61,8 @@ class Stacks {
   Sink* const sink_;
   const char* problem_ = nullptr;
 
-  std::mutex mutex_;  // guards what follows; never held while the loader is asked anything
-  LoaderState state_;                 // that code_ belongs to
+  std::mutex mutex_;   // guards what follows; never held while the loader is asked anything
+  LoaderState state_;  // that code_ belongs to
   std::vector<Module> every_module_;  // that ever was; [0] stands for code without a file
   struct Code {
     uintptr_t begin, end;

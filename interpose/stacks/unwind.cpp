@@ -65,7 +65,8 @@ bool is_own_code(uintptr_t address) noexcept {
 
 // Its own frame is the beginning of the chain, so it must have one. The words it reads are not
 // objects that a sanitizer knows.
-__attribute__((noinline, no_sanitize("address", "thread"))) size_t walk_frame_pointers(uintptr_t* out, size_t most) noexcept {
+__attribute__((noinline, no_sanitize("address", "thread"))) size_t walk_frame_pointers(
+    uintptr_t* out, size_t most) noexcept {
   if (bounds.high == 0) find_bounds();
   auto frame = reinterpret_cast<uintptr_t>(__builtin_frame_address(0));
   const bool known = frame >= bounds.low && frame < bounds.high;

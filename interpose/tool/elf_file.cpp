@@ -22,8 +22,8 @@ std::unique_ptr<ElfFile> ElfFile::open(const std::string& path) {
     memory = mmap(nullptr, static_cast<size_t>(about.st_size), PROT_READ, MAP_PRIVATE, fd, 0);
   close(fd);
   if (memory == MAP_FAILED) return nullptr;
-  std::unique_ptr<ElfFile> file(new ElfFile(
-      path, {static_cast<const char*>(memory), static_cast<size_t>(about.st_size)}));
+  std::unique_ptr<ElfFile> file(
+      new ElfFile(path, {static_cast<const char*>(memory), static_cast<size_t>(about.st_size)}));
   return file->read_sections() ? std::move(file) : nullptr;
 }
 
@@ -57,7 +57,8 @@ std::string build_id_in(std::string_view notes) {
     memcpy(&head, notes.data(), sizeof head);
     const uint64_t name = padded(head.n_namesz), text = padded(head.n_descsz);
     if (name + text > notes.size() - sizeof head) break;
-    if (head.n_type == NT_GNU_BUILD_ID && notes.substr(sizeof head, 4) == std::string_view("GNU", 4)) {
+    if (head.n_type == NT_GNU_BUILD_ID &&
+        notes.substr(sizeof head, 4) == std::string_view("GNU", 4)) {
       std::string id;
       for (const char c : notes.substr(sizeof head + name, head.n_descsz)) {
         id += "0123456789abcdef"[static_cast<unsigned char>(c) >> 4];

@@ -290,7 +290,7 @@ class ChromeExporter : public Exporter {
   bool started_ = false, first_ = true;
   uint64_t pid_ = 1;
   std::unordered_map<trace::FrameId, std::string> stacks_;  // put into words
-  std::unordered_map<uint64_t, Open> open_;  // by address
+  std::unordered_map<uint64_t, Open> open_;                 // by address
   std::map<int, Counters> counters_;
   std::map<int, bool> move_rows_;
   std::vector<char> kept_;  // by site

@@ -117,9 +117,8 @@ class Grouping {
   Group* of(SiteId id) {
     if (!kept_[id]) return nullptr;
     const Site& site = log_.sites[id];
-    auto [place, is_new] =
-        groups_.try_emplace(std::tuple(site.device, site.call, by_stack_ ? 0 : site.asked_bytes,
-                                       by_stack_ ? site.frame : 0));
+    auto [place, is_new] = groups_.try_emplace(std::tuple(
+        site.device, site.call, by_stack_ ? 0 : site.asked_bytes, by_stack_ ? site.frame : 0));
     Group& group = place->second;
     if (is_new) {
       group.device = site.device;

@@ -49,7 +49,7 @@ class Filter {
 struct Group {
   int device = 0;
   std::string call;
-  uint64_t asked_bytes = 0;  // of each; 0: of several sizes
+  uint64_t asked_bytes = 0;            // of each; 0: of several sizes
   uint64_t smallest = 0, largest = 0;  // of several sizes, 0: not known
   trace::FrameId frame = 0;            // who called, 0: not known, or of several
 

@@ -51,7 +51,8 @@ std::vector<Pair> pairs(const std::vector<Group>& base, const std::vector<Group>
 std::vector<Group> peaks_of_all_devices(const Summary& log, const Filter& filter) {
   std::vector<Group> groups;
   for (const auto& [ordinal, device] : log.devices) {
-    for (Group& group : peak_groups(log, ordinal, filter, By::size)) groups.push_back(std::move(group));
+    for (Group& group : peak_groups(log, ordinal, filter, By::size))
+      groups.push_back(std::move(group));
   }
   return groups;
 }
@@ -140,7 +141,8 @@ Differences differences(const Summary& base, const Summary& now, const Filter& f
   const Value bytes = [](const Group& g) { return g.bytes; };
   Differences found;
   found.peak = pairs(peaks_of_all_devices(base, filter), peaks_of_all_devices(now, filter), bytes);
-  found.live = pairs(live_groups(base, filter, By::size), live_groups(now, filter, By::size), bytes);
+  found.live =
+      pairs(live_groups(base, filter, By::size), live_groups(now, filter, By::size), bytes);
   const std::vector<Group> all_base = all_groups(base, filter, By::size),
                            all_now = all_groups(now, filter, By::size);
   found.calls = pairs(all_base, all_now, [](const Group& g) { return g.count; });

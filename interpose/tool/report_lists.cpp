@@ -43,9 +43,8 @@ std::string share(uint64_t part, uint64_t whole) {
 
 // "1.3 GiB  45.0%  cuMemAlloc_v2 of 1.3 GiB", and where it lies.
 std::string holder_line(const Group& group, uint64_t whole_bytes) {
-  std::string line =
-      fmt::format("{:>10}  {:>6}  {}", human_bytes(group.bytes), share(group.bytes, whole_bytes),
-                  call_and_size(group));
+  std::string line = fmt::format("{:>10}  {:>6}  {}", human_bytes(group.bytes),
+                                 share(group.bytes, whole_bytes), call_and_size(group));
   if (group.count != 1) line += fmt::format(" x {}", group.count);
   line += fmt::format("  {:#x}-{:#x}", group.lowest, group.end);
   if (group.host_bytes != 0)
@@ -106,8 +105,8 @@ void write_calls(std::string& out, const Summary& log, size_t top, const Filter&
   out += "\nmost calls\n";
   for (const Group& group :
        top_groups(groups, top, [](const Group& g) -> uint64_t { return g.count; })) {
-    out += fmt::format("  {:>10}  {}  ({} in all)\n", group.count,
-                       call_and_size(group), human_bytes(group.bytes));
+    out += fmt::format("  {:>10}  {}  ({} in all)\n", group.count, call_and_size(group),
+                       human_bytes(group.bytes));
     write_stack(out, log, group.frame, stack_indent);
   }
   and_more(out, groups.size(), top);

@@ -36,6 +36,7 @@ void write_stack(std::string& out, const Summary& log, trace::FrameId frame, siz
   constexpr size_t most_shown = 10;
   const std::vector<trace::FrameLabel> stack = log.frames.stack(frame);
   const std::string margin(indent, ' ');
+  if (stack.empty() && log.frames.size() != 0) out += margin + "caller not known\n";
   for (size_t i = 0; i < stack.size(); i++) {
     if (i == most_shown && stack.size() > most_shown + 1) {
       out += fmt::format("{}and {} callers\n", margin, stack.size() - i);

@@ -64,8 +64,7 @@ std::string folder_of(const std::string& path) {
 }
 
 std::string by_build_id(const std::string& folder, const std::string& id) {
-  return id.size() < 3 ? ""
-                       : folder + "/.build-id/" + id.substr(0, 2) + "/" + id.substr(2);
+  return id.size() < 3 ? "" : folder + "/.build-id/" + id.substr(0, 2) + "/" + id.substr(2);
 }
 
 }  // namespace
@@ -114,7 +113,8 @@ void Symbols::open_files(const LogModule& from, Module& into) {
     candidates.push_back(by_build_id(root, id) + ".debug");
   }
   const auto& link = into.file != nullptr ? into.file->debug_link() : std::nullopt;
-  const std::string name = link ? link->name : from.path.substr(from.path.rfind('/') + 1) + ".debug";
+  const std::string name =
+      link ? link->name : from.path.substr(from.path.rfind('/') + 1) + ".debug";
   if (!options_.debug_dir.empty()) {
     candidates.push_back(options_.debug_dir + "/" + name);
     candidates.push_back(options_.debug_dir + folder + "/" + name);

@@ -26,8 +26,8 @@ uint32_t Sites::call_id(std::string_view call) {
   return id;
 }
 
-SiteId Sites::find_or_add(int device, std::string_view call, uint64_t stream,
-                          uint64_t asked_bytes, FrameId frame) {
+SiteId Sites::find_or_add(int device, std::string_view call, uint64_t stream, uint64_t asked_bytes,
+                          FrameId frame) {
   Key key{device, call_id(call), stream, asked_bytes, frame};
   if (auto known = ids_.find(key); known != ids_.end()) return known->second;
   if (sites_.size() >= most_sites) {

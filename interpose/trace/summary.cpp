@@ -118,8 +118,7 @@ bool Summary::add_line(uint64_t number, std::string_view line, bool cut) {
     case Kind::wait:
       break;  // advise_log.h reads those
     case Kind::module:
-      if (const char* problem = frames.add_module(record_.json()))
-        add_bad_line(number, problem);
+      if (const char* problem = frames.add_module(record_.json())) add_bad_line(number, problem);
       break;
     case Kind::frame:
       if (const char* problem = frames.add_frame(record_.json())) add_bad_line(number, problem);
