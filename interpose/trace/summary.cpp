@@ -62,9 +62,11 @@ bool Summary::add_line(uint64_t number, std::string_view line, bool cut) {
       header(record_.json());
       break;
     case Kind::alloc:
+      complete_alloc();
       alloc(record_, at_ns);
       break;
     case Kind::free:
+      complete_free();
       free(record_, at_ns);
       break;
     case Kind::spill:
@@ -93,8 +95,9 @@ bool Summary::add_line(uint64_t number, std::string_view line, bool cut) {
       break;
     case Kind::request:
       if (open_requests.size() < most_open_requests)
-        open_requests[record_.seq] = {at_ns, record_.asked_bytes.value_or(0), record_.device,
-                                      sites.call_id(record_.call)};
+        open_requests[record_.seq] = {at_ns,          record_.asked_bytes.value_or(0),
+                                      record_.stream, record_.tid,
+                                      record_.device, sites.call_id(record_.call)};
       break;
     case Kind::warning:
       warning_count++;
@@ -131,6 +134,23 @@ bool Summary::add_line(uint64_t number, std::string_view line, bool cut) {
       break;
   }
   return true;
+}
+
+void Summary::complete_alloc() {
+  if (!record_.given_bytes) record_.given_bytes = record_.asked_bytes;
+  if (!record_.call.empty()) return;
+  const auto request = open_requests.find(record_.seq);
+  if (request == open_requests.end()) return;
+  record_.call = sites.call_name(request->second.call);
+  if (record_.stream == 0) record_.stream = request->second.stream;
+  if (record_.tid == 0) record_.tid = request->second.tid;
+}
+
+void Summary::complete_free() {
+  const auto allocation = live.find(record_.address.value_or(0));
+  if (allocation == live.end() || record_.asked_bytes || record_.given_bytes) return;
+  record_.asked_bytes = allocation->second.asked_bytes;
+  record_.given_bytes = allocation->second.given_bytes;
 }
 
 void Summary::header(const JsonLine& json) {

@@ -90,6 +90,7 @@ struct Failure {
 // A request that has no answer yet.
 struct OpenRequest {
   uint64_t at_ns = 0, asked_bytes = 0;
+  uint64_t stream = 0, tid = 0;
   int device = 0;
   uint32_t call = 0;  // Sites::call_name()
 };
@@ -108,7 +109,8 @@ class Summary {
   static constexpr size_t most_holders = 10;
 
   // Adds line `number`. `cut` when it was the last and had no newline: then it may be incomplete.
-  // True when it was a record: then record() is what it said.
+  // True when it was a record: then record() is what it said, and what it left to an earlier record
+  // of the same allocation.
   bool add_line(uint64_t number, std::string_view line, bool cut);
   const Record& record() const { return record_; }
   uint64_t record_ns() const { return record_ns_; }  // its time, or that of the last that has one
@@ -150,6 +152,8 @@ class Summary {
   uint64_t since_start(uint64_t at_ns) const { return at_ns > first_ns ? at_ns - first_ns : 0; }
 
  private:
+  void complete_alloc();
+  void complete_free();
   void header(const JsonLine&);
   void alloc(const Record&, uint64_t at_ns);
   void free(const Record&, uint64_t at_ns);

@@ -291,11 +291,11 @@ bool Writer::append(std::string_view line, Write write) noexcept {
   return recorded;
 }
 
-void Writer::event(std::string_view kind, const Event& event, Write write) noexcept {
+void Writer::event(std::string_view kind, const Event& event, Write write, Thread thread) noexcept {
   LineBuffer line(kind);
   if (event.seq != 0) line.number("seq", event.seq);
   line.number("t", now_ns());
-  line.number("tid", static_cast<uint64_t>(thread_id()));
+  if (thread == Thread::named) line.number("tid", static_cast<uint64_t>(thread_id()));
   if (event.device >= 0) line.number("device", static_cast<uint64_t>(event.device));
   if (event.stream != 0) line.hex("stream", event.stream);
   if (event.address != 0) line.hex("address", event.address);
@@ -310,8 +310,23 @@ void Writer::event(std::string_view kind, const Event& event, Write write) noexc
 }
 
 void Writer::request(const Event& e) noexcept { event("request", e); }
-void Writer::alloc(const Event& e) noexcept { event("alloc", e); }
-void Writer::free(const Event& e) noexcept { event("free", e); }
+
+// These two are most of every log: what another record says is left out.
+void Writer::alloc(const Event& e) noexcept {
+  Event rest = e;
+  if (rest.given_bytes == rest.asked_bytes) rest.given_bytes = 0;
+  if (rest.seq == 0) return event("alloc", rest);
+  rest.call = nullptr;
+  rest.stream = 0;
+  event("alloc", rest, Write::now, Thread::of_request);
+}
+
+void Writer::free(const Event& e) noexcept {
+  Event rest = e;
+  rest.asked_bytes = rest.given_bytes = rest.extra_bytes = 0;
+  event("free", rest);
+}
+
 void Writer::spill(const Event& e) noexcept { event("spill", e); }
 void Writer::map(const Event& e) noexcept { event("map", e); }
 void Writer::unmap(const Event& e) noexcept { event("unmap", e); }

@@ -124,6 +124,8 @@ class Writer {
 
   void header(const Header&) noexcept;
   void request(const Event&) noexcept;  // before the attempt
+  // An alloc with a sequence number leaves call, stream and thread to its request, and the bytes
+  // given when they are those asked for; a free leaves all bytes to the alloc.
   void alloc(const Event&) noexcept;
   void free(const Event&) noexcept;
   void spill(const Event&) noexcept;
@@ -172,7 +174,10 @@ class Writer {
   Writer(std::string path, LogFile file, Warn warn);
   // Who writes the line once the thread has ended: the caller, or the next caller who may.
   enum class Write { now, later };
-  void event(std::string_view kind, const Event&, Write = Write::now) noexcept;
+  // Whether the thread is named, or is that of the request of the same sequence number.
+  enum class Thread { named, of_request };
+  void event(std::string_view kind, const Event&, Write = Write::now,
+             Thread = Thread::named) noexcept;
   bool append(std::string_view line, Write = Write::now) noexcept;
 
   std::string path_;

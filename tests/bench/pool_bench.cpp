@@ -11,6 +11,7 @@
 //     launch_short  cuLaunchKernel of a kernel that names two allocations on the device while
 //               others had to go to the host (FLEXLOM_DEVICE_LIMIT at most 256M), and past any
 //               interposer
+//     recorded  alloc + free of 4 KiB from 20 calls deep, slow enough for a log to be written
 //     memory    host memory that 100,000 live allocations take
 //
 // Prints one JSON object per result. Nothing is subtracted: the cost of reading the clock is in
@@ -177,6 +178,21 @@ struct Bench {
                 static_cast<double>(pairs_done.load()) / seconds);
   }
 
+  __attribute__((noinline)) double deeper(int depth) const {
+    const double ns = depth == 0 ? pair(4 * kKiB) : deeper(depth - 1);
+    asm volatile("" : : : "memory");  // no tail call: every level is a frame
+    return ns;
+  }
+
+  void recorded() const {
+    std::vector<double> samples;
+    for (int i = 0; i < 2000; ++i) {
+      samples.push_back(deeper(20));
+      std::this_thread::sleep_for(std::chrono::microseconds(100));
+    }
+    report("recorded", 4 * kKiB, std::move(samples));
+  }
+
   // Blocks that are kept, so that each is memory the program never had.
   void growth() const {
     std::vector<double> samples;
@@ -269,6 +285,7 @@ int main(int argc, char** argv) {
                      {"growth", &Bench::growth},
                      {"launch", &Bench::launches},
                      {"launch_short", &Bench::launches_short},
+                     {"recorded", &Bench::recorded},
                      {"memory", &Bench::memory}};
   for (int i = 1; i < argc; ++i)
     if (std::none_of(std::begin(kinds), std::end(kinds),
@@ -278,7 +295,7 @@ int main(int argc, char** argv) {
     }
   if (argc < 2) {
     std::fprintf(
-        stderr, "usage: pool_bench pair|work|async|threads|growth|launch|launch_short|memory...\n");
+        stderr, "usage: pool_bench pair|work|async|threads|growth|launch|launch_short|recorded|memory...\n");
     return 2;
   }
   Bench bench;

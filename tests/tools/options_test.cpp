@@ -196,7 +196,26 @@ TEST_CASE("the table is complete and without doubles") {
       expected += *c == '_' ? '-' : static_cast<char>(std::tolower(*c));
     CHECK(expected == row.option);
   }
-  CHECK(option_count == 18);
+  CHECK(option_count == 20);
+}
+
+TEST_CASE("ways of finding callers are understood") {
+  auto [text, mode] = GENERATE(table<const char*, StackMode>({
+      {"fp", StackMode::fp},
+      {"FP", StackMode::fp},
+      {" dwarf ", StackMode::dwarf},
+      {"off", StackMode::off},
+      {"0", StackMode::off},
+      {"no", StackMode::off},
+  }));
+  Parsed parsed = parse_one("STACKS", text);
+  CHECK(parsed.errors.empty());
+  CHECK(parsed.options.stacks == mode);
+  for (const char* wrong : {"on", "1", "lbr", "fp,dwarf"}) {
+    parsed = parse_one("STACKS", wrong);
+    CHECK(parsed.errors.size() == 1);
+    CHECK(parsed.options.stacks == StackMode::off);
+  }
 }
 
 TEST_CASE("a row can judge a value") {
@@ -205,6 +224,11 @@ TEST_CASE("a row can judge a value") {
     if (row.kind == OptionKind::limit) {
       CHECK(row.accepts("24G"));
       CHECK_FALSE(row.accepts("24Q"));
+    }
+    if (row.kind == OptionKind::count) {
+      CHECK(row.accepts(" 12 "));
+      for (const char* wrong : {"0", "129", "-1", "1.5", "12x", "99999"})
+        CHECK_FALSE(row.accepts(wrong));
     }
     if (row.kind == OptionKind::flag) {
       CHECK(row.accepts("off"));

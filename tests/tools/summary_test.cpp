@@ -265,3 +265,60 @@ TEST_CASE("what is no log is refused with a reason") {
   CHECK(error.find("format 2") != std::string::npos);
   CHECK(error.find("9.9") != std::string::npos);
 }
+
+TEST_CASE("an alloc is completed by its request, and a free by its alloc") {
+  trace::Summary log;
+  log.add_line(
+      1,
+      R"({"kind":"request","seq":7,"t":1,"tid":42,"device":1,"stream":"0xa","asked_bytes":100,"call":"cuMemAllocAsync"})",
+      false);
+  log.add_line(2,
+               R"({"kind":"alloc","seq":7,"t":2,"device":1,"address":"0x1000","asked_bytes":100})",
+               false);
+  CHECK(log.record().call == "cuMemAllocAsync");
+  CHECK(log.record().tid == 42);
+  CHECK(log.record().stream == 0xa);
+  CHECK(log.record().given_bytes == 100u);
+  REQUIRE(log.live.size() == 1);
+  CHECK(log.sites.call_of(log.live.begin()->second.site) == "cuMemAllocAsync");
+  log.add_line(3, R"({"kind":"free","t":3,"device":1,"address":"0x1000","call":"cuMemFreeAsync"})",
+               false);
+  CHECK(log.record().asked_bytes == 100u);
+  CHECK(log.record().given_bytes == 100u);
+  CHECK(log.live.empty());
+  // Without its request, which may have been dropped, the call is not known; the memory is.
+  log.add_line(4,
+               R"({"kind":"alloc","seq":8,"t":2,"device":1,"address":"0x1000","asked_bytes":100})",
+               false);
+  CHECK(log.live.size() == 1);
+  CHECK(log.bad_line_count == 0);
+}
+
+TEST_CASE("callers are kept with the allocations they made") {
+  trace::Summary log;
+  log.add_line(
+      1,
+      R"({"kind":"module","base":"0x1000","begin":"0x1000","end":"0x9000","path":"/lib/libx.so"})",
+      false);
+  log.add_line(2, R"({"kind":"frame","id":1,"ip":"0x1100"})", false);
+  log.add_line(3, R"({"kind":"frame","id":2,"parent":1,"ip":"0x1200"})", false);
+  log.add_line(
+      4, R"({"kind":"alloc","t":2,"device":0,"address":"0x1","asked_bytes":100,"frame":2})", false);
+  log.add_line(
+      5, R"({"kind":"alloc","t":2,"device":0,"address":"0x2","asked_bytes":100,"frame":1})", false);
+  CHECK(log.bad_line_count == 0);
+  REQUIRE(log.sites.size() == 2);
+  const auto stack = log.frames.stack(log.sites[log.live.at(1).site].frame);
+  REQUIRE(stack.size() == 2);
+  CHECK(stack[0].function == "libx.so+0x200");
+  CHECK(stack[1].function == "libx.so+0x100");
+  // Something else is loaded where the library was: old frames stay what they were.
+  log.add_line(
+      6, R"({"kind":"module","base":"0x0","begin":"0x800","end":"0x1180","path":"/lib/liby.so"})",
+      false);
+  log.add_line(7, R"({"kind":"frame","id":3,"ip":"0x1100"})", false);
+  log.add_line(8, R"({"kind":"frame","id":4,"ip":"0x1200"})", false);
+  CHECK(trace::raw_name(log.frames, log.frames.find(1)) == "libx.so+0x100");
+  CHECK(trace::raw_name(log.frames, log.frames.find(3)) == "liby.so+0x1100");
+  CHECK(trace::raw_name(log.frames, log.frames.find(4)) == "0x1200");
+}

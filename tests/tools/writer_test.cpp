@@ -106,17 +106,25 @@ TEST_CASE("every record is one JSON object with what was given") {
   JsonLine device;
   REQUIRE(device.parse(json.elements("devices").at(0)));
   CHECK(device.text("name") == "a \"GPU\"");
-  REQUIRE(json.parse(lines[2]));
+  // What an alloc leaves to its request, and a free to its alloc.
+  REQUIRE(json.parse(lines[1]));
   CHECK(json.number("seq") == 9u);
   CHECK(json.number("tid") == static_cast<uint64_t>(gettid()));
-  CHECK(json.number("device") == 0u);
   CHECK(json.hex("stream") == 0xabcu);
+  CHECK(json.text("call") == "cuMemAlloc_v2");
+  REQUIRE(json.parse(lines[6]));
+  CHECK(json.hex("address") == 0x500000000000u + 9 * 512);
+  CHECK_FALSE(json.number("asked_bytes").has_value());
+  CHECK(json.text("call") == "cuMemAlloc_v2");
+  REQUIRE(json.parse(lines[2]));
+  CHECK(json.number("seq") == 9u);
+  CHECK_FALSE(json.text("call").has_value());
+  CHECK(json.number("device") == 0u);
   CHECK(json.hex("address") == 0x500000000000u + 9 * 512);
   CHECK(json.number("asked_bytes") == 100u);
   CHECK(json.number("given_bytes") == 512u);
   CHECK(json.number("extra_bytes") == 256u);
   CHECK(json.integer("code") == 2);
-  CHECK(json.text("call") == "cuMemAlloc_v2");
   CHECK(json.text("note") == "say \"why\"\n");
   REQUIRE(json.parse(lines[10]));
   CHECK(json.number("records") == 10u);
