@@ -68,21 +68,28 @@ std::unique_ptr<trace::Writer> open_log(const Options& options, std::string* err
   return trace::Writer::open(options.trace, error, options.quiet ? silence : nullptr);
 }
 
+// Stacks are taken only where something is recorded with them.
+StackMode stack_mode(const Options& options, bool has_log) {
+  if (options.leak_check && options.stacks == StackMode::off) return StackMode::dwarf;
+  return has_log || options.leak_check ? options.stacks : StackMode::off;
+}
+
 }  // namespace
 
 Listener::Listener(const Options& options) : Listener(options, {}) {}
 
-// Stacks are taken only where something is recorded with them.
 Listener::Listener(const Options& options, std::string error)
-    : quiet_(options.quiet),
+    : options_(options),
+      quiet_(options.quiet),
       writer_(open_log(options, &error)),
-      stacks_(writer_ != nullptr ? options.stacks : StackMode::off, options.stack_depth.frames,
-              this),
+      leaks_(options.leak_check),
+      stacks_(stack_mode(options, writer_ != nullptr), options.stack_depth.frames,
+              writer_ != nullptr ? this : nullptr),
       since_ns_(pool::ThreadSync::now_ns()) {
   if (!error.empty()) say("warning", fmt::format("no trace: {}", error));
   if (stacks_.problem() != nullptr)
-    say("warning", fmt::format("FLEXLOM_STACKS=dwarf: {}; frame pointers are followed instead",
-                               stacks_.problem()));
+    say("warning",
+        fmt::format("stacks by dwarf: {}; frame pointers are followed instead", stacks_.problem()));
 }
 
 bool Listener::module(const stacks::Module& module) noexcept {
@@ -111,6 +118,7 @@ void Listener::request(const Request& request) noexcept {
 
 void Listener::allocated(const Request& request, const AllocationInfo& a) noexcept {
   if (other_ != nullptr) other_->allocated(request, a);
+  if (leaks_.on()) leaks_.allocated(request, a, stacks::here());
   if (writer_ == nullptr) return;
   trace::Event e = event_of(request.call, a, request.stream);
   e.seq = request_seq;
@@ -119,6 +127,7 @@ void Listener::allocated(const Request& request, const AllocationInfo& a) noexce
 
 void Listener::freed(const char* call, const AllocationInfo& a, pool::StreamKey stream) noexcept {
   if (other_ != nullptr) other_->freed(call, a, stream);
+  if (leaks_.on()) leaks_.freed(call, a.base);
   if (writer_ != nullptr) writer_->free(event_of(call, a, stream));
 }
 
@@ -289,6 +298,12 @@ void Listener::statistics(bool print) noexcept {
     // Out of host memory: the numbers of this moment are left out.
   }
 }
+
+void Listener::freed_too_late(CUdeviceptr address) noexcept {
+  if (leaks_.on()) leaks_.freed("too late", address);
+}
+
+bool Listener::leaks() noexcept { return leaks_.on() && leaks_.report(stacks_, options_); }
 
 void Listener::coverage() noexcept {
   try {

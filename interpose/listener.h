@@ -11,6 +11,7 @@
 #include <string>
 #include <string_view>
 
+#include "interpose/leaks.h"
 #include "interpose/options.h"
 #include "interpose/stacks/stacks.h"
 #include "interpose/trace/writer.h"
@@ -33,7 +34,9 @@ class Listener final : public pool::Observer, private stacks::Sink {
   // Logs a request before it is attempted.
   void request(const pool::Request& request) noexcept;
 
-  bool hears_allocations() const noexcept override { return tracing() || other_ != nullptr; }
+  bool hears_allocations() const noexcept override {
+    return tracing() || leaks_.on() || other_ != nullptr;
+  }
   void allocated(const pool::Request&, const pool::AllocationInfo&) noexcept override;
   void freed(const char* call, const pool::AllocationInfo&, pool::StreamKey) noexcept override;
   void retiring(const pool::AllocationInfo&) noexcept override;
@@ -57,6 +60,9 @@ class Listener final : public pool::Observer, private stacks::Sink {
   // The numbers of this moment: to the log when there is one, and to standard error when `print`.
   // No lock of the pool may be held.
   void statistics(bool print) noexcept;
+  // A free that came when the driver was gone already and could do nothing: no leak all the same.
+  void freed_too_late(CUdeviceptr address) noexcept;
+  bool leaks() noexcept;     // tells of leaks, as LeakCheck::report() does
   void coverage() noexcept;  // calls per entry point, to standard error
 
  private:
@@ -66,8 +72,10 @@ class Listener final : public pool::Observer, private stacks::Sink {
   bool frame(stacks::NodeId id, const stacks::Node&) noexcept override;
   bool perf_map(const char* path) noexcept override;
 
+  const Options& options_;
   const bool quiet_;
   std::unique_ptr<trace::Writer> writer_;
+  LeakCheck leaks_;
   stacks::Stacks stacks_;
   pool::Pool* pool_ = nullptr;
   pool::Observer* other_ = nullptr;

@@ -202,6 +202,13 @@ bool parse(std::string_view text, StackDepth& out) {
   return true;
 }
 
+bool parse(std::string_view text, ExitStatus& out) {
+  const std::optional<int> status = parse_ordinal(trim(text));
+  if (!status || *status > 255) return false;
+  out.status = *status;
+  return true;
+}
+
 bool parse(std::string_view text, int64_t& out) {
   text = trim(text);
   if (text == "-1") {

@@ -51,6 +51,10 @@ struct StackDepth {
   uint32_t frames = 32;
 };
 
+struct ExitStatus {
+  int status = 0;
+};
+
 struct Options {
   DeviceLimits device_limit;
   Limit host_limit;
@@ -68,6 +72,9 @@ struct Options {
   Seconds stats_every;          // 0: only at the end
   StackMode stacks = StackMode::off;
   StackDepth stack_depth;
+  bool leak_check = false;
+  std::string suppressions;   // empty: none
+  ExitStatus error_exitcode;  // 0: the program's own
 };
 
 // A value that was not understood, and what is used in its place.

@@ -383,6 +383,23 @@ Runtime* arm() noexcept {
 
 }  // namespace detail
 
+// Handlers that were there before the loader's own, which runs every destructor, come after it.
+// That of on_exit is called whether or not this library has been finalised, with the status.
+__attribute__((constructor)) static void register_leak_check() {
+  const char* on = secure_getenv("FLEXLOM_LEAK_CHECK");
+  if (on == nullptr || !parse_options(&detail::safe_getenv, nullptr).leak_check) return;
+  on_exit(
+      +[](int status, void*) {
+        const detail::WipedPage* p = detail::page.load(std::memory_order_acquire);
+        Runtime* r = p != nullptr ? p->armed.load(std::memory_order_acquire) : nullptr;
+        if (r == nullptr) return;  // never used CUDA, or a child of what did
+        const int changed = r->options.error_exitcode.status;
+        // exit() in a handler goes on with the handlers that are left, and with this status.
+        if (r->listener.leaks() && changed != 0 && status == 0) exit(changed);
+      },
+      nullptr);
+}
+
 // After every exit handler of the program; no driver call is made from here.
 __attribute__((destructor)) static void finish_at_unload() {
   const detail::WipedPage* p = detail::page.load(std::memory_order_acquire);

@@ -131,7 +131,10 @@ CUresult cuMemFree_v2(CUdeviceptr p) {
   }
   if (rt->pool.owner(p) == nullptr) return FORWARD(cuMemFree_v2, p);
   CUresult r = rt->driver_gone();
-  if (r != CUDA_SUCCESS) return r;
+  if (r != CUDA_SUCCESS) {
+    rt->listener.freed_too_late(p);
+    return r;
+  }
   // The driver frees without a current context, but not with one that was destroyed.
   r = rt->destroyed_context_is_current() ? FORWARD(cuMemFree_v2, p) : refused_by_capture(*rt);
   if (r != CUDA_SUCCESS) return r;

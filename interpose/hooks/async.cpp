@@ -79,6 +79,7 @@ CUresult release(Runtime* rt, const char* call, CUdeviceptr p, CUstream stream, 
   CUcontext context = nullptr;
   int device = 0;
   const CUresult r = rt->current(&context, &device);
+  if (r == CUDA_ERROR_DEINITIALIZED) rt->listener.freed_too_late(p);
   if (r != CUDA_SUCCESS) return r;
   if (capturing(*rt, stream, per_thread)) return CUDA_ERROR_INVALID_VALUE;
   if (!stream_exists(stream, per_thread)) return CUDA_ERROR_INVALID_HANDLE;

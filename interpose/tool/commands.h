@@ -22,6 +22,7 @@ int export_command(Words words);
 int advise_command(Words words);
 int replay_command(Words words);
 int replay_child_command(Words words);  // hidden: one allocator of it, in a child
+int leaks_command(Words words);
 int top_command(Words words);
 int probe_command(Words words);         // hidden: doctor's questions to the driver, in a child
 

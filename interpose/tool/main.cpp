@@ -20,6 +20,7 @@ constexpr const char* help_text = R"(usage: flexlom COMMAND ...
   flexlom advise [OPTIONS] LOG                   what a smaller GPU would do to a job
   flexlom replay [OPTIONS] LOG                   a job's allocations against other allocators
   flexlom top [--once] [--json]                  processes under flexlom, and what they hold
+  flexlom leaks [OPTIONS] LOG                    what was never freed
   flexlom doctor [--json] [-- PROGRAM]           check this machine
   flexlom options [--json]                       list all options and variables
   flexlom version
@@ -48,6 +49,7 @@ constexpr Command commands[] = {
     {"advise", advise_command},
     {"replay", replay_command},
     {"internal-replay", replay_child_command},
+    {"leaks", leaks_command},
     {"top", top_command},
     {"--version", version_command},
     {"internal-probe", probe_command},

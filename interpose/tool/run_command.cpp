@@ -5,6 +5,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cctype>
 #include <string>
 #include <string_view>
@@ -24,7 +25,7 @@ namespace {
 
 struct Request {
   std::vector<std::pair<std::string, std::string>> variables;
-  bool dry_run = false, force = false, help = false;
+  bool dry_run = false, force = false, help = false, python = false;
   std::string library;
   Words program;
   std::string error;  // not empty: the words were not understood
@@ -86,7 +87,9 @@ Request parse_words(Words words) {
     bool has_value = equals != std::string_view::npos;
     std::string value(has_value ? word.substr(equals + 1) : "");
 
-    if ((name == "dry-run" || name == "force" || name == "help") && !has_value) {
+    if ((name == "dry-run" || name == "force" || name == "help" || name == "python") &&
+        !has_value) {
+      request.python |= name == "python";
       request.dry_run |= name == "dry-run";
       request.force |= name == "force";
       request.help |= name == "help";
@@ -122,6 +125,14 @@ Request parse_words(Words words) {
     }
   }
   request.program = words.subspan(i);
+  if (request.python) {
+    // Without callers there would be nothing to name.
+    request.variables.emplace_back("PYTHONPERFSUPPORT", "1");
+    const bool said = std::any_of(request.variables.begin(), request.variables.end(),
+                                  [](const auto& v) { return v.first == "FLEXLOM_STACKS"; });
+    if (!said && getenv("FLEXLOM_STACKS") == nullptr)
+      request.variables.emplace_back("FLEXLOM_STACKS", "dwarf");
+  }
   return request;
 }
 
@@ -135,6 +146,9 @@ void print_help() {
   }
   fmt::print(
       "  --dry-run\n      Print the command line that would be run, and stop.\n"
+      "  --python\n      Let CPython 3.12 and newer tell which of its functions a frame is "
+      "(PYTHONPERFSUPPORT=1):\n      reports then name Python's functions. Implies --stacks dwarf "
+      "unless another is given.\n"
       "  --force\n      Run programs that cannot be preloaded: their children may be.\n"
       "  --library FILE\n      Use this libflexlom.so.\n\n"
       "Switches take =off, or --no-NAME. The exit status is the program's own; 125, 126 and 127\n"

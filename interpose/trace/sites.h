@@ -28,6 +28,7 @@ struct Site {
   uint64_t lifetime_ns = 0;                       // of those that were freed, together
   uint64_t spilled_count = 0, spilled_bytes = 0;  // placed on the host when allocated
   uint64_t promoted_bytes = 0, demoted_bytes = 0;
+  uint64_t context_end_count = 0, context_end_bytes = 0;  // never freed: their context ended
 };
 
 // Bounded, whatever the log holds. Not thread safe.

@@ -301,6 +301,10 @@ void Summary::free(const Record& record, uint64_t at_ns) {
   Site& site = sites[found->second.site];
   site.lifetime_ns += lived_ns;
   if (lived_ns < Sites::short_life_ns) site.short_lived++;
+  if (record.call == "context end") {
+    site.context_end_count++;
+    site.context_end_bytes += found->second.given_bytes;
+  }
   release(found->second);
   live.erase(found);
 }
