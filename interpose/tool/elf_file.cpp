@@ -135,8 +135,10 @@ std::string_view ElfFile::function_at(uint64_t address) {
                                 [](uint64_t a, const Symbol& symbol) { return a < symbol.begin; });
   if (after == symbols_.begin()) return {};
   const Symbol& symbol = *std::prev(after);
-  // Assembler often leaves sizes out: then a function goes on until the next.
-  return address < symbol.end || symbol.begin == symbol.end ? symbol.name : std::string_view();
+  // Assembler often leaves sizes out: then a function goes on until the next, within reason.
+  constexpr uint64_t most_without_size = 4096;
+  const uint64_t size = symbol.begin == symbol.end ? most_without_size : symbol.end - symbol.begin;
+  return address - symbol.begin < size ? symbol.name : std::string_view();
 }
 
 uint32_t ElfFile::crc() const {

@@ -19,8 +19,8 @@ constexpr const char* usage =
     R"(usage: flexlom export --to FORMAT [-o FILE] [OPTIONS] LOG
 
 Turns a trace log ("-" is standard input) into what another tool opens. The formats:
-  folded      folded stacks, for flamegraph.pl, speedscope and ui.perfetto.dev. The frames are device,
-              callers (of logs with stacks), driver call, stream, size class and place
+  folded      folded stacks, for flamegraph.pl, speedscope and ui.perfetto.dev. The frames are
+              device, callers (if the log has them), driver call, stream, size class, place
   speedscope  the same for speedscope.app, all costs in one file
   chrome      a timeline for ui.perfetto.dev and chrome://tracing: bytes on device and host,
               allocations, moves, failures

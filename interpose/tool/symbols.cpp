@@ -18,7 +18,7 @@ using trace::Frames;
 using trace::LogModule;
 
 const char* const SymbolOptions::usage =
-    R"(Where the log has call stacks, functions are named from the files that the program was made of:
+    R"(Where the log has call stacks, functions are named from the files of the program:
   --sysroot DIR      look for them under this folder: a copy of the host that wrote the log
   --debug-dir DIR    look here for separate debug files (.build-id/xx/yyy.debug, or by name)
   --perf-map FILE    Python's functions (flexlom run --python), if not where the log says

@@ -295,7 +295,9 @@ int main(int argc, char** argv) {
     }
   if (argc < 2) {
     std::fprintf(
-        stderr, "usage: pool_bench pair|work|async|threads|growth|launch|launch_short|recorded|memory...\n");
+        stderr,
+        "usage: pool_bench pair|work|async|threads|growth|launch|launch_short|recorded|memory"
+        "...\n");
     return 2;
   }
   Bench bench;

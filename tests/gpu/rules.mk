@@ -28,7 +28,8 @@ gpu-programs: $(GPU_PROGRAMS)
 ALL += $(GPU_PROGRAMS)
 
 # Whole programs, for gpu-test of tests/rules.mk.
-GPU_TESTS += tests/gpu/run tests/gpu/moves tests/gpu/moves_tracked tests/gpu/guard $(BUILD)/gpu/fingerprint_check
+GPU_TESTS += tests/gpu/run tests/gpu/moves tests/gpu/moves_tracked tests/gpu/guard \
+  tests/gpu/python_stacks $(BUILD)/gpu/fingerprint_check
 # A sanitizer's runtime would have to come before the preloaded library.
 ifeq ($(filter -fsanitize=%,$(CXXFLAGS)),)
 TESTS += tests/gpu/simulated_test tests/gpu/moves_simulated tests/gpu/moves_tracked_simulated \

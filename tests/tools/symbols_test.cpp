@@ -10,6 +10,7 @@
 #include "interpose/tool/suppressions.h"
 #include "tests/tools/scratch.h"
 
+using namespace flexlom;
 using namespace flexlom::tool;
 
 namespace {
