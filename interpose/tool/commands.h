@@ -23,6 +23,7 @@ int advise_command(Words words);
 int replay_command(Words words);
 int replay_child_command(Words words);  // hidden: one allocator of it, in a child
 int leaks_command(Words words);
+int html_command(Words words);
 int top_command(Words words);
 int probe_command(Words words);         // hidden: doctor's questions to the driver, in a child
 

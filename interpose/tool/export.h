@@ -39,6 +39,9 @@ std::unique_ptr<Exporter> folded_exporter(OutputFile& out, const ExportOptions& 
 std::unique_ptr<Exporter> speedscope_exporter(OutputFile& out, const ExportOptions& options);
 std::unique_ptr<Exporter> torch_exporter(OutputFile& out, const ExportOptions& options);
 
+// On standard error: what of the log was left out because it could not be read.
+void tell_of_damage(const std::string& file, const trace::Summary& log);
+
 // "folded, speedscope, ..."
 std::string format_names();
 

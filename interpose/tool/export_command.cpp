@@ -119,21 +119,6 @@ void check(Arguments& arguments, const Request& request) {
     arguments.complain_about("a snapshot is no text for a terminal; use -o FILE");
 }
 
-void tell_of_damage(const std::string& file, const trace::Summary& log) {
-  if (log.bad_line_count != 0) {
-    const trace::BadLine& bad = log.bad_lines.front();
-    complain(fmt::format("{}: {} that cannot be read, left out; the first is line {}: {}",
-                         printable(file),
-                         log.bad_line_count == 1 ? std::string("1 line")
-                                                 : fmt::format("{} lines", log.bad_line_count),
-                         bad.number, bad.why));
-  }
-  if (log.cut_short) complain(printable(file) + ": the last line is incomplete, left out");
-  if (log.dropped != 0)
-    complain(fmt::format("{}: {} records were dropped when it was written", printable(file),
-                         log.dropped));
-}
-
 int make(const Request& request, const std::string& file) {
   OutputFile out(request.output);
   const std::unique_ptr<Exporter> exporter = request.format->make(out, request.options);
@@ -165,6 +150,21 @@ int make(const Request& request, const std::string& file) {
 }
 
 }  // namespace
+
+void tell_of_damage(const std::string& file, const trace::Summary& log) {
+  if (log.bad_line_count != 0) {
+    const trace::BadLine& bad = log.bad_lines.front();
+    complain(fmt::format("{}: {} that cannot be read, left out; the first is line {}: {}",
+                         printable(file),
+                         log.bad_line_count == 1 ? std::string("1 line")
+                                                 : fmt::format("{} lines", log.bad_line_count),
+                         bad.number, bad.why));
+  }
+  if (log.cut_short) complain(printable(file) + ": the last line is incomplete, left out");
+  if (log.dropped != 0)
+    complain(fmt::format("{}: {} records were dropped when it was written", printable(file),
+                         log.dropped));
+}
 
 std::string format_names() {
   std::string names;

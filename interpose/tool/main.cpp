@@ -21,6 +21,7 @@ constexpr const char* help_text = R"(usage: flexlom COMMAND ...
   flexlom replay [OPTIONS] LOG                   a job's allocations against other allocators
   flexlom top [--once] [--json]                  processes under flexlom, and what they hold
   flexlom leaks [OPTIONS] LOG                    what was never freed
+  flexlom html [-o FILE] LOG                     pictures of a trace log, for a browser
   flexlom doctor [--json] [-- PROGRAM]           check this machine
   flexlom options [--json]                       list all options and variables
   flexlom version
@@ -50,6 +51,7 @@ constexpr Command commands[] = {
     {"replay", replay_command},
     {"internal-replay", replay_child_command},
     {"leaks", leaks_command},
+    {"html", html_command},
     {"top", top_command},
     {"--version", version_command},
     {"internal-probe", probe_command},

@@ -44,6 +44,7 @@ void Summary::add_bad_line(uint64_t number, std::string why) {
 
 bool Summary::add_line(uint64_t number, std::string_view line, bool cut) {
   line_number_ = number;
+  released.reset();
   if (!record_.decode(line)) {
     if (cut) {
       cut_short = true;
@@ -229,6 +230,7 @@ void Summary::release(const Allocation& allocation) {
   Site& site = sites[allocation.site];
   site.live_count--;
   site.live_bytes -= allocation.given_bytes;
+  released = allocation;
 
   auto moved = moved_.find(allocation.address);
   if (moved == moved_.end()) return;

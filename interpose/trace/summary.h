@@ -129,6 +129,7 @@ class Summary {
   uint64_t host_frames_peak_bytes = 0;
   std::optional<MoveTotals> move_totals;  // the last that were recorded
   LiveAllocations live;
+  std::optional<Allocation> released;  // by the last record: freed, or its address given again
   Sites sites;
   Frames frames;  // empty when the log has no stacks
   uint64_t allocs = 0, frees = 0, spills = 0, maps = 0, unmaps = 0;  // records of each kind

@@ -1,5 +1,5 @@
 // Any bytes as a trace log: read to the end, counted, reported in text and in valid JSON, exported
-// to every format, and replayed by the advisor.
+// to every format, drawn, and replayed by the advisor.
 #include <array>
 #include <cstdint>
 #include <cstdlib>
@@ -9,6 +9,7 @@
 
 #include "interpose/tool/advise_model.h"
 #include "interpose/tool/export.h"
+#include "interpose/tool/html_page.h"
 #include "interpose/tool/report_text.h"
 #include "interpose/trace/json_line.h"
 #include "interpose/trace/json_text.h"
@@ -69,6 +70,9 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   flexlom::trace::Summary summary;
   uint64_t number = 0;
   flexlom::tool::AdviseReader advisor;
+  const flexlom::tool::HtmlOptions html_options{"fuzz", ""};
+  flexlom::tool::OutputFile html("/dev/null");
+  flexlom::tool::HtmlPage page(html, html_options);
   std::array<std::unique_ptr<Export>, makers.size()> exports;
   for (size_t i = 0; i < makers.size(); i++) exports[i] = std::make_unique<Export>(makers[i]);
   while (!rest.empty()) {
@@ -79,6 +83,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     if (!summary.add_line(++number, line, cut)) continue;
     for (const auto& one : exports) one->exporter->record(summary.record(), summary);
     advisor.record(summary.record(), summary);
+    page.record(summary.record(), summary);
   }
   require(summary.records + summary.bad_line_count >= number - (summary.cut_short ? 1 : 0));
   uint64_t spilled = 0, in_use = 0, live = 0;
@@ -101,6 +106,8 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     one->exporter->finish(summary);
     require(one->out.close());
   }
+  page.finish(summary);
+  require(html.written_bytes() <= uint64_t{5} << 20 && html.close());
   require(!flexlom::tool::report_text("fuzz", summary, 3).empty());
   const flexlom::tool::NamedLog named{"fuzz", summary};
   const std::string difference = flexlom::tool::diff_json(named, named, 3, {});
