@@ -169,6 +169,7 @@ def moving(tab, path):
     expect(title == "0x500000000000 to 0x500000200000, 2 MiB", "page", title)
     expect("on the host" in told.values(), "page", told)
     expect(told.get("in use") == "yes", "page", told)
+    expect(told.get("so from") == "0.120000 s for 81 ms", "page", told)
     _, told = page.hover("page-map", 0.21, 0.018)
     expect("on the device" in told.values(), "page", told)
     _, told = page.hover("page-map", 0.05, 0.018)

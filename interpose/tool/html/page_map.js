@@ -139,8 +139,14 @@ class PageMapPlot extends TimePlot {
     if (d + h > 0) {
       rows.push({kind: "", name: "in use", value: u === 0 ? "no" : u >= d + h ? "yes" : `about ${share(u, d + h)}`});
     }
-    const begin = map.starts[column], end = map.starts[column + 1];
-    rows.push({kind: "", name: "so from", value: `${moment(begin, view.span)} for ${duration(end - begin)}`});
+    // For as long as the row says the same and nothing moved in between.
+    const cells = map.cells.subarray(row * map.columns, (row + 1) * map.columns);
+    let from = column, to = column + 1;
+    while (from > 0 && cells[from] >> 9 === 0 && (cells[from - 1] & 511) === (code & 511)) from--;
+    while (to < map.columns && cells[to] === (code & 511)) to++;
+    const began = map.starts[from], begin = map.starts[column];
+    rows.push({kind: "", name: "so from",
+      value: `${moment(began, view.span)} for ${duration(map.starts[to] - began)}`});
     if (code >> 9 & 1) rows.push({kind: "moved", name: "moved to the device", value: moment(begin, view.span)});
     if (code >> 10 & 1) rows.push({kind: "moved", name: "moved to the host", value: moment(begin, view.span)});
     return {title, rows};
