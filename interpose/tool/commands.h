@@ -25,6 +25,7 @@ int replay_child_command(Words words);  // hidden: one allocator of it, in a chi
 int leaks_command(Words words);
 int html_command(Words words);
 int top_command(Words words);
-int probe_command(Words words);         // hidden: doctor's questions to the driver, in a child
+int complete_command(Words words);  // hidden: for scripts/completions
+int probe_command(Words words);     // hidden: doctor's questions to the driver, in a child
 
 }  // namespace flexlom::tool

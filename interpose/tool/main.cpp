@@ -55,6 +55,7 @@ constexpr Command commands[] = {
     {"top", top_command},
     {"--version", version_command},
     {"internal-probe", probe_command},
+    {"internal-complete", complete_command},
 };
 
 const Command* find(std::string_view name) {

@@ -1,4 +1,4 @@
-// flexlom options: the table of interpose/options.def as text, JSON, manual page or completions.
+// flexlom options: the table of interpose/options.def as text, JSON or manual page.
 #include <fmt/format.h>
 
 #include <cstdio>
@@ -9,9 +9,7 @@
 
 #include "interpose/options.h"
 #include "interpose/tool/commands.h"
-#include "interpose/tool/export.h"
 #include "interpose/tool/output.h"
-#include "interpose/tool/top.h"
 
 namespace flexlom::tool {
 namespace {
@@ -104,79 +102,6 @@ bool print_man(const char* frame_path) {
   return true;
 }
 
-std::string without_commas(std::string list) {
-  std::erase(list, ',');
-  return list;
-}
-
-std::string order_words() {
-  std::string words;
-  for (const top::OrderName& name : top::order_names) words += fmt::format("{} ", name.word);
-  return words;
-}
-
-void print_completions() {
-  std::string all, files, plain;
-  for (const OptionRow& row : rows()) {
-    all += fmt::format("--{}{} ", row.option, row.kind == OptionKind::flag ? "" : "=");
-    if (row.kind == OptionKind::path) files += fmt::format("--{}|", row.option);
-  }
-  files += "--library|--diff|--plot|-o|--output";
-  fmt::print(R"(# bash completion of flexlom, generated from its table of options
-_flexlom() {{
-  local cur=${{COMP_WORDS[COMP_CWORD]}} command=${{COMP_WORDS[1]}} i
-  COMPREPLY=()
-  if ((COMP_CWORD == 1)); then
-    local commands='run report export advise replay top doctor options version help'
-    mapfile -t COMPREPLY < <(compgen -W "$commands" -- "$cur")
-    return
-  fi
-  for ((i = 2; i < COMP_CWORD; i++)); do
-    if [[ ${{COMP_WORDS[i]}} == -- ]] && declare -F _command_offset >/dev/null; then
-      _command_offset $((i + 1))
-      return
-    fi
-  done
-  case ${{COMP_WORDS[COMP_CWORD - 1]}} in
-    {}) mapfile -t COMPREPLY < <(compgen -f -- "$cur") && return ;;
-    --sort) mapfile -t COMPREPLY < <(compgen -W '{}' -- "$cur") && return ;;
-    --to) mapfile -t COMPREPLY < <(compgen -W '{}' -- "$cur") && return ;;
-    --cost) mapfile -t COMPREPLY < <(compgen -W '{}' -- "$cur") && return ;;
-  esac
-  case $command in
-    run)
-      mapfile -t COMPREPLY < <(compgen -W '{}--dry-run --force --library= --help --' -- "$cur")
-      [[ ${{COMPREPLY[0]-}} == *= ]] && compopt -o nospace
-      ;;
-    report)
-      if [[ $cur == -* ]]; then
-        mapfile -t COMPREPLY < <(compgen -W '--top --json --focus --ignore --diff --help' -- "$cur")
-      else
-        mapfile -t COMPREPLY < <(compgen -f -- "$cur")
-      fi
-      ;;
-    export)
-      if [[ $cur == -* ]]; then
-        mapfile -t COMPREPLY < <(compgen -W '--to -o --cost --focus --ignore --begin --end
-          --min-bytes --counters --limit --help' -- "$cur")
-      else
-        mapfile -t COMPREPLY < <(compgen -f -- "$cur")
-      fi
-      ;;
-    top)
-      mapfile -t COMPREPLY < <(compgen -W '--once --json --every= --sort= --help' -- "$cur")
-      [[ ${{COMPREPLY[0]-}} == *= ]] && compopt -o nospace
-      ;;
-    doctor) mapfile -t COMPREPLY < <(compgen -W '--json --library= --help --' -- "$cur") ;;
-    options) mapfile -t COMPREPLY < <(compgen -W '--json --help' -- "$cur") ;;
-  esac
-}}
-complete -F _flexlom flexlom
-)",
-             files, order_words(), without_commas(format_names()), without_commas(cost_names()),
-             all);
-}
-
 }  // namespace
 
 int options_command(Words words) {
@@ -187,10 +112,8 @@ int options_command(Words words) {
     print_json();
   } else if (form == "--man" && words.size() == 2) {
     return print_man(words[1]) ? 0 : 1;
-  } else if (form == "--bash-completion") {
-    print_completions();
   } else if (form == "--help") {
-    fmt::print("usage: flexlom options [--json | --bash-completion | --man FRAME]\n");
+    fmt::print("usage: flexlom options [--json | --man FRAME]\n");
   } else {
     complain(fmt::format("options: unknown argument '{}'; see flexlom help options", form));
     return exit_usage;
