@@ -194,6 +194,21 @@ TEST_CASE("a failure knows its request even when its record does not") {
   CHECK(log.open_requests.size() == 1);
 }
 
+TEST_CASE("what a record released is known until the next one") {
+  Summary log;
+  log.add_line(1, R"({"kind":"alloc","device":1,"address":"0x10","asked_bytes":7})", false);
+  CHECK(!log.released.has_value());
+  log.add_line(2, R"({"kind":"alloc","device":0,"address":"0x10","asked_bytes":9})", false);
+  REQUIRE(log.released.has_value());  // its free was dropped
+  CHECK(log.released->device == 1);
+  CHECK(log.released->given_bytes == 7);
+  log.add_line(3, R"({"kind":"free","address":"0x99"})", false);
+  CHECK(!log.released.has_value());
+  log.add_line(4, R"({"kind":"free","address":"0x10"})", false);
+  REQUIRE(log.released.has_value());
+  CHECK(log.released->given_bytes == 9);
+}
+
 TEST_CASE("bad lines, cut lines and unknown kinds are counted and do no harm") {
   Summary log;
   log.add_line(1, "garbage", false);

@@ -24,6 +24,7 @@ class IciclePlot extends Plot {
     this.shown = this.chosen = root;
     this.hovered = null;
     const depth = this.nodes.reduce((most, node) => Math.max(most, node.depth), 0);
+    this.rowHeight = depth > 24 ? 19 : 25;
     this.setHeight((depth + 1) * this.rowHeight + 4);
     this.empty(root.bytes === 0 ? "Nothing was allocated." : "");
     this.invalidate();
