@@ -172,7 +172,7 @@ void HtmlPage::follow_pages(const Record& record, const Summary& log, uint64_t a
         d->pages.use(at_ns, *record.address, given.value_or(*asked), true);
       break;
     case Kind::map:
-      if (given) d->pages.map(at_ns, *record.address, *given, record.note == "host");
+      if (given) d->pages.map(at_ns, *record.address, *given, record.note == "host", log.live);
       break;
     case Kind::unmap:
       d->pages.unmap(at_ns, *record.address);

@@ -20,6 +20,22 @@ unsigned level_of(double share) {
   return static_cast<unsigned>(std::clamp(std::lround(share * 7), 1L, 7L));
 }
 
+// Bytes of allocations between two addresses, both included. An alloc is usually written after the
+// map of its pages, but not always.
+double overlap_of(const trace::LiveAllocations& live, uint64_t begin, uint64_t last) {
+  double bytes = 0;
+  auto allocation = live.upper_bound(begin);
+  if (allocation != live.begin()) --allocation;
+  for (; allocation != live.end() && allocation->first <= last; ++allocation) {
+    const trace::Allocation& a = allocation->second;
+    if (a.given_bytes == 0) continue;
+    const uint64_t from = std::max(begin, a.address);
+    const uint64_t to = std::min(last, last_of(a.address, a.given_bytes));
+    if (from <= to) bytes += static_cast<double>(to - from) + 1;
+  }
+  return bytes;
+}
+
 }  // namespace
 
 void PageMap::Cell::add(const Cell& other) {
@@ -52,11 +68,12 @@ uint64_t PageMap::advance(uint64_t at_ns) {
   return now_ns_;
 }
 
-void PageMap::map(uint64_t at_ns, uint64_t address, uint64_t bytes, bool on_host) {
+void PageMap::map(uint64_t at_ns, uint64_t address, uint64_t bytes, bool on_host,
+                  const trace::LiveAllocations& live) {
   if (bytes == 0) return;
   at_ns = advance(at_ns);
   unmap(at_ns, address);  // a second map of an address: the unmap between them was dropped
-  make_rows(at_ns, address, bytes);
+  make_rows(at_ns, address, bytes, live);
   const Page page{bytes, on_host};
   pages_.emplace(address, page);
   place(at_ns, address, page, 1);
@@ -102,7 +119,8 @@ void PageMap::place(uint64_t at_ns, uint64_t address, const Page& page, double s
   });
 }
 
-void PageMap::make_rows(uint64_t at_ns, uint64_t address, uint64_t bytes) {
+void PageMap::make_rows(uint64_t at_ns, uint64_t address, uint64_t bytes,
+                        const trace::LiveAllocations& live) {
   const uint64_t last = last_of(address, bytes);
   for (;;) {
     const uint64_t first_block = address >> row_shift_, last_block = last >> row_shift_;
@@ -119,6 +137,8 @@ void PageMap::make_rows(uint64_t at_ns, uint64_t address, uint64_t bytes) {
     if (!is_new) continue;
     row->second.since_ns = at_ns;
     row->second.column = columns_.size() - 1;
+    row->second.used = overlap_of(live, block << row_shift_,
+                                  (block << row_shift_) + ((uint64_t{1} << row_shift_) - 1));
   }
 }
 

@@ -9,6 +9,8 @@
 #include <unordered_map>
 #include <vector>
 
+#include "interpose/trace/moment.h"
+
 namespace flexlom::tool {
 
 // Not thread safe. Times may go back a little: they count as the newest.
@@ -17,7 +19,9 @@ class PageMap {
   static constexpr size_t most_rows = 1024;
   static constexpr size_t most_columns = 1536;
 
-  void map(uint64_t at_ns, uint64_t address, uint64_t bytes, bool on_host);
+  // `live` holds the allocations that are there already, of any device; it may be read.
+  void map(uint64_t at_ns, uint64_t address, uint64_t bytes, bool on_host,
+           const trace::LiveAllocations& live = {});
   void unmap(uint64_t at_ns, uint64_t address);
   void move(uint64_t at_ns, uint64_t address, bool to_host);
   // An allocation begins or ends; it counts where there are pages.
@@ -49,7 +53,8 @@ class PageMap {
 
   uint64_t advance(uint64_t at_ns);
   void place(uint64_t at_ns, uint64_t address, const Page& page, double sign);
-  void make_rows(uint64_t at_ns, uint64_t address, uint64_t bytes);
+  void make_rows(uint64_t at_ns, uint64_t address, uint64_t bytes,
+                 const trace::LiveAllocations& live);
   template <typename Visit>  // (Row&, double overlap_bytes)
   void for_rows(uint64_t address, uint64_t bytes, Visit&& visit);
   void settle(Row& row, uint64_t at_ns);

@@ -130,6 +130,23 @@ TEST_CASE("the page map says where a page lay", "[html]") {
   for (uint64_t column = 0; column < 4; column++) REQUIRE(grid.at(2, column) == host);
 }
 
+TEST_CASE("an allocation may be written before its pages are") {
+  flexlom::trace::LiveAllocations live;
+  flexlom::trace::Allocation allocation;
+  allocation.address = base + mib;
+  allocation.given_bytes = 2 * mib;
+  live.emplace(allocation.address, allocation);
+  PageMap map;
+  map.use(5, allocation.address, allocation.given_bytes, true);  // nothing is there yet
+  map.map(10, base, 4 * mib, false, live);
+  const Grid grid(map.json(0, 20, 1 << 20));
+  REQUIRE(grid.rows == 2);
+  for (uint64_t row = 0; row < 2; row++) {
+    REQUIRE((grid.at(row, 0) & 7) == 7);
+    REQUIRE(grid.at(row, 0) >> 6 == 4);  // half of it
+  }
+}
+
 TEST_CASE("the page map stays small whatever it is given", "[html]") {
   PageMap map;
   uint64_t random = 1;

@@ -134,12 +134,13 @@ class LevelPlot extends TimePlot {
     g.fillText(label, x, at + 0.5);
   }
   paintMarks(g) {
-    const taken = {};
+    const places = new Map();
     for (const mark of this.marks) {
       if (mark.at < view.begin || mark.at > view.end) continue;
       const x = Math.round(this.x(mark.at));
-      if (taken[`${mark.kind} ${x}`]) continue;
-      taken[`${mark.kind} ${x}`] = true;
+      places.set(`${mark.kind} ${x}`, [mark, x]);
+    }
+    for (const [mark, x] of [...places.values()].reverse()) {  // the worst on top
       g.fillStyle = theme[{failure: "failure", warning: "warning", spill: "host"}[mark.kind]];
       if (mark.kind === "failure") g.fillRect(x - 0.5, this.top, 1.5, this.floor - this.top);
       const half = mark.kind === "spill" ? 3.5 : 6;

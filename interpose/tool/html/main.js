@@ -63,10 +63,11 @@ function marksOf(data, device, moves) {
   return marks;
 }
 
-// What held memory costs is told at the moment when most was in use.
+// What held memory costs is told at the moment when most was in use; not where the log knows less of
+// what was held than of what was in use.
 function tellStranded(peak) {
-  if (peak.held === 0) return;
-  const idle = Math.max(0, peak.held - peak.in_use);
+  const idle = peak.held - peak.in_use;
+  if (peak.held === 0 || idle < 0) return;
   document.getElementById("stranded").textContent =
     `When most was in use, ${bytes(peak.in_use)} at ${moment(peak.at, 2e9)}, ${bytes(peak.held)} were held: ` +
     `${share(idle, peak.held)} of it not in use.`;
