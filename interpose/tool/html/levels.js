@@ -103,7 +103,7 @@ class LevelPlot extends TimePlot {
   }
   paintBudget(g, y) {
     const label = `budget ${bytes(this.budget)}${this.budgetInSight ? "" : ", above this picture"}`;
-    const at = this.budgetInSight ? Math.round(y(this.budget)) + 0.5 : this.top + 10;
+    const at = this.budgetInSight ? Math.round(y(this.budget)) + 0.5 : 9;
     if (this.budgetInSight) {
       for (const [colour, width] of [[theme.paper, 4], [theme.budget, 1.5]]) {
         g.strokeStyle = colour;
