@@ -185,7 +185,10 @@ void DevicePool::finish_free(Shard& shard, Object* object, StreamKey stream) {
 void DevicePool::settle(uint64_t wait_ns) {
   if (const uint64_t epoch = guard_->newest_epoch(); epoch != 0) {
     if (wait_ns > 0) {
-      fence_.wait(epoch, wait_ns);
+      const bool enough = fence_.wait(epoch, guard_->patience_ns(wait_ns));
+      // A short wait that was not enough says nothing: other streams are busy.
+      constexpr uint64_t kShort_ns = 10'000'000;
+      if (enough || wait_ns > kShort_ns) guard_->waited(enough);
     } else {
       fence_.advance();
     }

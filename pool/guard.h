@@ -11,6 +11,8 @@
 // Not thread safe: guarded by the device's mutex, except the list of what was freed.
 #pragma once
 
+#include <algorithm>
+#include <atomic>
 #include <deque>
 #include <mutex>
 
@@ -48,6 +50,14 @@ class Guard {
   Object* next_retired(const Fence& fence);  // the oldest whose work is done, or null
   uint64_t newest_epoch() const;             // that any of them waits for; 0: none
 
+  // How long to wait for work this time, and whether that was enough. After it was not, because a
+  // kernel never ends or has broken its context, waits are short until one succeeds.
+  uint64_t patience_ns(uint64_t wait_ns) const {
+    return in_vain_.load(std::memory_order_relaxed) ? std::min<uint64_t>(wait_ns, 1'000'000)
+                                                    : wait_ns;
+  }
+  void waited(bool enough) { in_vain_.store(!enough, std::memory_order_relaxed); }
+
   bool is_valid() const;
 
  private:
@@ -59,6 +69,7 @@ class Guard {
   Observer* const observer_;
   std::deque<Run> unused_;  // oldest first
   bool told_ = false;       // that addresses are used again
+  std::atomic<bool> in_vain_{false};
   mutable std::mutex mutex_;
   std::deque<Object*> retired_;  // guarded by mutex_
 };

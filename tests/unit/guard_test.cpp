@@ -1,6 +1,7 @@
 // Guard mode's placement: what lies beside an allocation, and what is left of it when it is freed.
 #include <catch2/catch.hpp>
 
+#include <chrono>
 #include <map>
 #include <random>
 #include <set>
@@ -100,6 +101,23 @@ TEST_CASE("guard: memory freed behind running work stays mapped until that work 
   bench.pool->settle(1'000'000);
   CHECK_FALSE(bench.driver.accessible(p, 1));
   CHECK(bench.observer.retired == 1);
+}
+
+TEST_CASE("guard: work that never ends is waited for once, not at every free") {
+  GuardBench bench(64, 0);
+  std::vector<CUdeviceptr> all;
+  for (int i = 0; i < 20; ++i) all.push_back(bench.must(100));
+  bench.submit();
+  const auto start = std::chrono::steady_clock::now();
+  for (const CUdeviceptr p : all) {
+    bench.free(p);
+    bench.pool->settle(100'000'000);
+  }
+  CHECK(std::chrono::steady_clock::now() - start < std::chrono::milliseconds(1000));
+  CHECK(bench.observer.retired == 0);
+  bench.finish();
+  bench.pool->settle(100'000'000);
+  CHECK(bench.observer.retired == 20);
 }
 
 TEST_CASE("guard: with the device full of what running work still uses, that is waited for, then memory spills") {
