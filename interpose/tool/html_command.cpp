@@ -10,6 +10,7 @@
 #include "interpose/tool/html_page.h"
 #include "interpose/tool/output.h"
 #include "interpose/tool/progress.h"
+#include "interpose/tool/symbols.h"
 
 namespace flexlom::tool {
 namespace {
@@ -23,7 +24,7 @@ in use. It opens in any browser, without a network, and has nothing to install. 
 thinned out: it stays below 5 MiB.
   -o FILE       write to FILE (default: the name of the log with .html; "-" is standard output)
   --title TEXT  the heading (default: the command that was run)
-The exit status is 1 when the log cannot be read at all, or the file cannot be written. Damaged
+{}The exit status is 1 when the log cannot be read at all, or the file cannot be written. Damaged
 lines are left out, and told of on standard error and in the file.
 )";
 
@@ -34,11 +35,14 @@ std::string default_output(const std::string& log) {
   return log.substr(0, has_ending ? dot : log.size()) + ".html";
 }
 
-int make(const std::string& file, const std::string& output, const HtmlOptions& options) {
+int make(const std::string& file, const std::string& output, const HtmlOptions& options,
+         const SymbolOptions& symbol_options) {
   OutputFile out(output);
   HtmlPage page(out, options);
   Progress progress("reading " + file);
   trace::Summary log;
+  Symbols symbols(symbol_options);
+  symbols.attach(log);
   trace::ReadHooks hooks;
   hooks.record = [&](const trace::Record& record) { page.record(record, log); };
   if (progress.shown())
@@ -56,6 +60,7 @@ int make(const std::string& file, const std::string& output, const HtmlOptions& 
     return 1;
   }
   tell_of_damage(file, log);
+  tell_of(symbols);
   if (output != "-")
     fmt::print("wrote {} ({}); open it in a browser\n", printable(output),
                human_bytes(out.written_bytes()));
@@ -67,16 +72,17 @@ int make(const std::string& file, const std::string& output, const HtmlOptions& 
 int html_command(Words words) {
   std::string output;
   HtmlOptions options;
+  SymbolOptions symbol_options;
   Arguments arguments("html", words);
   while (const auto option = arguments.option()) {
     if (*option == "--help") {
-      fmt::print("{}", usage);
+      fmt::print(usage, SymbolOptions::usage);
       return 0;
     } else if (*option == "-o" || *option == "--output") {
       if (auto text = arguments.value()) output = *text;
     } else if (*option == "--title") {
       if (auto text = arguments.value()) options.title = *text;
-    } else {
+    } else if (!symbol_options.take(arguments, *option)) {
       arguments.unknown();
     }
   }
@@ -94,7 +100,7 @@ int html_command(Words words) {
     return exit_usage;
   }
   options.name = file;
-  return make(file, output, options);
+  return make(file, output, options, symbol_options);
 }
 
 }  // namespace flexlom::tool

@@ -1,7 +1,6 @@
 # Tests of flexlom top and of the page that processes show (interpose/live).
 $(eval $(call program,tests/live_unit,$(wildcard tests/live/*_test.cpp) tests/unit/main.cpp \
-  $(filter-out interpose/tool/main.cpp,$(wildcard interpose/tool/*.cpp)) $(wildcard interpose/trace/*.cpp) \
-  interpose/options.cpp interpose/live/read.cpp interpose/live/file.cpp,-ldl))
+  $(TOOL_SOURCES) interpose/live/file.cpp,-ldl))
 ALL += $(BUILD)/tests/live_unit
 TESTS += $(BUILD)/tests/live_unit
 

@@ -1,10 +1,7 @@
 # Tests of options, trace log, launcher, doctor, report, install and bootstrap.
 TOOLS_TEST_SOURCES := $(wildcard tests/tools/*.cpp)
 $(eval $(call program,tests/tools_unit,$(TOOLS_TEST_SOURCES) \
-  $(filter-out interpose/tool/main.cpp,$(wildcard interpose/tool/*.cpp)) \
-  $(wildcard interpose/trace/*.cpp) interpose/options.cpp interpose/statistics.cpp \
-  interpose/live/read.cpp interpose/live/file.cpp \
-  pool/residency/policy.cpp pool/residency/history.cpp pool/residency/decisions.cpp,-ldl))
+  $(TOOL_SOURCES) interpose/statistics.cpp interpose/live/file.cpp,-ldl))
 ALL += $(BUILD)/tests/tools_unit
 
 TESTS += $(BUILD)/tests/tools_unit tests/tools/launcher tests/tools/doctor tests/tools/install \
