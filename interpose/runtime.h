@@ -49,7 +49,7 @@ class Runtime {
   const Options options;
   RealDriver driver;
   Listener listener;
-  live::Publisher publisher;  // used by the pool's keeper
+  live::Publisher publisher;                  // used by the pool's keeper
   const std::unique_ptr<guard::Guard> guard;  // null: not in guard mode
   pool::Pool pool;
   ProgramFrames program_frames{pool};

@@ -21,12 +21,7 @@ DEPS += $(FUZZ_ENTRY_OBJECTS:.o=.d)
 FUZZ_OPTIONS := $(FUZZ_BUILD)/options_fuzz
 FUZZ_OPTIONS_OBJECTS := $(call objects,tests/fuzz/options_fuzz.cpp interpose/options.cpp interpose/trace/path_template.cpp)
 FUZZ_READER := $(FUZZ_BUILD)/trace_reader_fuzz
-FUZZ_READER_OBJECTS := $(call objects,tests/fuzz/trace_reader_fuzz.cpp \
-  $(wildcard interpose/tool/report_*.cpp interpose/tool/export_*.cpp interpose/tool/html_*.cpp) \
-  $(addprefix interpose/,$(addsuffix .cpp,trace/json_line trace/json_text trace/record trace/sites trace/moment \
-  trace/summary trace/summary_moves trace/read_log trace/line_reader tool/arguments tool/groups tool/output \
-  tool/output_file tool/progress tool/torch_memory tool/advise_log tool/advise_model)) \
-  pool/residency/policy.cpp pool/residency/history.cpp pool/residency/decisions.cpp)
+FUZZ_READER_OBJECTS := $(call objects,tests/fuzz/trace_reader_fuzz.cpp $(TOOL_SOURCES))
 $(FUZZ_OPTIONS): $(FUZZ_OPTIONS_OBJECTS)
 $(FUZZ_READER): $(FUZZ_READER_OBJECTS)
 $(FUZZ_OPTIONS) $(FUZZ_READER):
