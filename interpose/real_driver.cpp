@@ -172,11 +172,9 @@ CUresult RealDriver::stream_create(CUcontext context, CUstream* stream) noexcept
   const Current current(context);
   if (current.result() != CUDA_SUCCESS) return current.result();
   // What we run beside the program is short, and the program waits for it.
-  int lowest = 0, highest = 0;
-  if (CALL(cuCtxGetStreamPriorityRange, &lowest, &highest) == CUDA_SUCCESS &&
-      CALL(cuStreamCreateWithPriority, stream, CU_STREAM_NON_BLOCKING, highest) == CUDA_SUCCESS)
-    return CUDA_SUCCESS;
-  return CALL(cuStreamCreate, stream, CU_STREAM_NON_BLOCKING);
+  int lowest = 0, highest = 0;  // where the range is not told, 0 is the default
+  CALL(cuCtxGetStreamPriorityRange, &lowest, &highest);
+  return CALL(cuStreamCreateWithPriority, stream, CU_STREAM_NON_BLOCKING, highest);
 }
 
 void RealDriver::stream_destroy(CUcontext context, CUstream stream) noexcept {

@@ -256,7 +256,8 @@ CUresult DevicePool::back_page(Span& span, uint32_t granule, unsigned order, boo
       drop_copies(page_bytes(order));
     r = frames_.take(Where::host, order, 0, &page.frame);
     // Nothing else is left: what cuMemGetInfo says is free can be had, to the last page.
-    if (r != CUDA_SUCCESS && frames_.take(Where::device, order, 0, &page.frame) == CUDA_SUCCESS) {
+    if (r != CUDA_SUCCESS && keep > 0 &&
+        frames_.take(Where::device, order, 0, &page.frame) == CUDA_SUCCESS) {
       page.where = Where::device;
       r = CUDA_SUCCESS;
     }
