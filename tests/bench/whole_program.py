@@ -60,6 +60,9 @@ class Side:
         try:
             self.process.stdin.write("turn\n")
             self.process.stdin.flush()
+        except OSError:
+            pass  # it has ended, and how it ended says more
+        try:
             times = [float(t) for t in self.expect("TURN")]
         except (OSError, ValueError) as error:
             self.fail(str(error))
