@@ -172,6 +172,11 @@ class DevicePool {
   void submitted(policy::Tick tick) noexcept;  // the driver has it, and the fence knows
   // Makes sure that the end of what was submitted so far will be known.
   void mark_uses() noexcept;
+  // Marks whose work is not known to be over.
+  size_t open_marks() const noexcept {
+    std::lock_guard lock(touch_mutex_);
+    return in_flight_.open_marks();
+  }
   // The tick before which all work is over, as known now.
   policy::Tick uses_over_before() noexcept;
   // Takes pages that may change places while other work runs: those whose allocation nothing uses

@@ -59,6 +59,7 @@ class InFlight {
     return !lost_ && tick < over_before_ && (wild_ == 0 || wild_ < over_before_);
   }
   Tick over_before() const { return over_before_; }
+  size_t open_marks() const { return marks_.size(); }
 
  private:
   struct Mark {

@@ -41,6 +41,8 @@ void DevicePool::mark_uses() noexcept {
   const uint64_t epoch = fence_.stamp();
   {
     std::lock_guard lock(touch_mutex_);
+    // Those that have passed go at once: it may be long before anybody asks for them.
+    in_flight_.passed(fence_.done());
     in_flight_.mark(epoch, before);
   }
   fence_.advance();

@@ -235,3 +235,16 @@ TEST_CASE("tracked: nothing moves while a capture is open") {
   bench.mover.settle_arrivals();
   bench.verify();
 }
+
+TEST_CASE("tracked: marks do not pile up while nothing moves") {
+  TrackedBench bench(64, 64);
+  const CUdeviceptr p = bench.make(4);
+  for (int i = 0; i < 500; ++i) {
+    bench.work({p});
+    bench.finish();
+    bench.pool->mark_uses();
+    bench.finish();
+    bench.fence.advance();
+  }
+  CHECK(bench.pool->open_marks() <= 2);
+}
