@@ -8,6 +8,8 @@
 //     threads   pairs per second of 16 threads, mixed sizes
 //     growth    first use of 1 GiB
 //     launch    cuLaunchKernel of an empty kernel, and the same call past any interposer
+//     launch_cold  the same, each call timed by itself after other code and data went through the
+//               caches
 //     launch_short  cuLaunchKernel of a kernel that names two allocations on the device while
 //               others had to go to the host (FLEXLOM_DEVICE_LIMIT at most 256M), and past any
 //               interposer
@@ -19,6 +21,7 @@
 // pair.
 #include "kernels/testing.h"
 #include "tests/bench/clock.h"
+#include "tests/bench/cold.h"
 #include "tests/bench/elf_symbol.h"
 #include "tests/gpu/driver.h"
 
@@ -209,16 +212,45 @@ struct Bench {
       if (block != 0) cuda.check(cuda.cuMemFree_(block), "cuMemFree");
   }
 
-  // Batches through the address that the program got alternate with batches through the driver's
-  // own, in one process: two processes differ by more than what is measured here.
-  template <typename Launch>
-  void compare_launches(const char* what, const char* what_direct, Launch launch) const {
-    constexpr int kBatch = 100, kRounds = 1000;
+  // The driver whose launch is the address in the library itself.
+  driver::Driver past_interposers() const {
     void* library = dlopen("libcuda.so.1", RTLD_NOW);
     driver::Driver direct = cuda;
     direct.cuLaunchKernel_ =
         reinterpret_cast<decltype(&::cuLaunchKernel)>(bench::own_symbol(library, "cuLaunchKernel"));
     if (direct.cuLaunchKernel_ == nullptr) driver::Driver::skip("no own symbol", "cuLaunchKernel");
+    return direct;
+  }
+
+  void launches_cold() const {
+    constexpr int kPairs = 4000, kPending = 16;
+    const driver::Driver direct = past_interposers();
+    bench::Cold cold;
+    std::vector<double> got, own;
+    auto once = [&](const driver::Driver& api) {
+      cold.chill();
+      const double begin = clock.now_ns();
+      api.launch(empty, 1, 1, stream);
+      return clock.now_ns() - begin;
+    };
+    for (int i = 0; i < kPairs; ++i) {
+      const bool own_first = i % 2 == 0;
+      const double first = once(own_first ? direct : cuda);
+      const double second = once(own_first ? cuda : direct);
+      own.push_back(own_first ? first : second);
+      got.push_back(own_first ? second : first);
+      if (i % kPending == 0) cuda.check(cuda.cuStreamSynchronize_(stream), "cuStreamSynchronize");
+    }
+    report("launch_cold", 0, std::move(got));
+    report("launch_cold_direct", 0, std::move(own));
+  }
+
+  // Batches through the address that the program got alternate with batches through the driver's
+  // own, in one process: two processes differ by more than what is measured here.
+  template <typename Launch>
+  void compare_launches(const char* what, const char* what_direct, Launch launch) const {
+    constexpr int kBatch = 100, kRounds = 1000;
+    const driver::Driver direct = past_interposers();
     std::vector<double> got, own;
     auto batch = [&](const driver::Driver& api, std::vector<double>& samples) {
       const double begin = clock.now_ns();
@@ -284,6 +316,7 @@ int main(int argc, char** argv) {
                      {"threads", &Bench::threads},
                      {"growth", &Bench::growth},
                      {"launch", &Bench::launches},
+                     {"launch_cold", &Bench::launches_cold},
                      {"launch_short", &Bench::launches_short},
                      {"recorded", &Bench::recorded},
                      {"memory", &Bench::memory}};
@@ -294,10 +327,9 @@ int main(int argc, char** argv) {
       return 2;
     }
   if (argc < 2) {
-    std::fprintf(
-        stderr,
-        "usage: pool_bench pair|work|async|threads|growth|launch|launch_short|recorded|memory"
-        "...\n");
+    std::fprintf(stderr,
+                 "usage: pool_bench pair|work|async|threads|growth|launch|launch_cold|launch_short|"
+                 "recorded|memory...\n");
     return 2;
   }
   Bench bench;

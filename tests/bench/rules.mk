@@ -12,6 +12,13 @@ ALL += $(BUILD)/tests/policy_replay
 TESTS += $(BUILD)/tests/policy_replay
 BENCHES := $(BUILD)/bench/pool_bench $(BUILD)/bench/policy_sim
 ALL += $(BENCHES)
+# Compiled at once, without sanitizers: it comes first in programs that have none.
+DOOR_SWITCH := $(BUILD)/bench/door_switch.so
+$(DOOR_SWITCH): tests/bench/door_switch.cpp tests/bench/elf_symbol.h | $(DEPS_STAMP)
+	$(say) LINK $@
+	@mkdir -p $(@D)
+	$(Q)$(CXX) $(filter-out -fsanitize=%,$(CXXFLAGS)) -shared -o $@ $< -ldl
+ALL += $(DOOR_SWITCH)
 
 bench gpu-bench: all
 	$(Q)tests/bench/run --build $(BUILD) $(if $(filter gpu-bench,$@),--gpu) $(BENCH_ARGS)
@@ -20,5 +27,5 @@ bench gpu-bench: all
 TESTS += tests/bench/whole_program_test.py
 # The residency runner against programs made up for it, on the simulated driver.
 ifeq ($(filter -fsanitize=%,$(CXXFLAGS)),)
-TESTS += tests/bench/residency_test tests/bench/advise_test
+TESTS += tests/bench/residency_test tests/bench/advise_test tests/bench/door_switch_test
 endif

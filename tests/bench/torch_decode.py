@@ -10,7 +10,8 @@ import torch.nn.functional as F
 
 from take_turns import take_turns
 
-WIDTH, HEADS, LAYERS, VOCAB, PROMPT, LONGEST = 2048, 16, 20, 32000, 256, 512
+WIDTH, HEADS, LAYERS, VOCAB, PROMPT = 2048, 16, 20, 32000, 256
+LONGEST = int(os.environ.get("LONGEST", 512))
 
 
 class Block(torch.nn.Module):
@@ -61,7 +62,7 @@ def main():
         tokens = head(x[:, -1:]).argmax(-1)
         return tokens.item()  # waits for the GPU, as a program that prints tokens does
 
-    take_turns(step, warmup=20, settle=2, counted=30)
+    take_turns(step, warmup=20, settle=2, counted=8)
 
 
 main()

@@ -38,7 +38,7 @@ def main():
         optimizer.zero_grad(set_to_none=True)
         return loss.item()  # waits for the GPU, as a program that logs its loss does
 
-    take_turns(step, warmup=6, settle=1, counted=6)
+    take_turns(step, warmup=6, settle=1, counted=3)
 
 
 main()

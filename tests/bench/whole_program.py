@@ -1,8 +1,9 @@
 """Runs a program bare and under flexlom at the same time, in turns, and judges the difference.
 
-Both processes start together, which halves the time that goes into starting; after that only one
-of them works at a time, a second or less, so that both see the same clocks and neighbours. They
-are bound to the same processors. The program speaks as take_turns.py does.
+Several pairs of processes start together, which takes most of the time; after that only one process
+works at a time, a fraction of a second, the two of a pair in turns, so that both see the same clocks
+and neighbours. They are bound to the same processors, their first threads to the same one: one that
+shares its core with a neighbour would be a matter of luck. The program speaks as take_turns.py does.
 
 Neighbours on a shared machine only ever add time, so the low end of the step times is what the
 program itself takes, and the 10th percentile of all steps of a side finds it where medians follow
@@ -20,7 +21,7 @@ import tempfile
 import threading
 
 CORES = 4
-TURNS = 4
+TURNS = 8
 LEAST_ROUNDS = 6  # with fewer, the drawn rounds are too few to differ as the next run might
 RESAMPLES = 1000
 SEED = 1
@@ -38,6 +39,7 @@ class Side:
         if "LD_PRELOAD" in environment:
             self.name += " under flexlom"
         self.turns = []  # milliseconds of each step, by turn
+        self.core = cores[0]
         self.errors = tempfile.TemporaryFile("w+")
         self.process = subprocess.Popen(
             argv, env=environment, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
@@ -55,6 +57,11 @@ class Side:
             if found[:1] == [word]:
                 return found[1:]
         return self.fail(f"status {self.process.wait()} before a line {word}")
+
+    def await_ready(self):
+        self.expect("READY")
+        # The threads that it has made meanwhile keep all the cores it started with.
+        os.sched_setaffinity(self.process.pid, {self.core})
 
     def take_turn(self):
         try:
@@ -94,38 +101,61 @@ class Side:
         return [t for turn in self.turns for t in turn]
 
 
-def run_pair(argv, environments, turns=TURNS, first=0, limit_s=300):
-    """(sides, digests) of one process for each of the two environments. `first` goes first in the
-    first turn and last in the next, and so on, so that what drifts meets both alike."""
-    cores = sorted(os.sched_getaffinity(0))[-CORES:]
-    sides = []
+def pairs_together():
+    """How many pairs can start at once with all the processors that one could use."""
+    return max(1, len(os.sched_getaffinity(0)) // CORES)
+
+
+def run_pairs(argv, pairs, turns=TURNS, limit_s=300):
+    """[(sides, digests)] of one process for each of the two environments of each (environments,
+    first) of `pairs`. All start together, a pair on processors of its own, because starting takes
+    longer than all the turns; the pairs work one after the other, with all others waiting. `first`
+    goes first in the first turn and last in the next, and so on, so that what drifts meets both
+    sides alike. `limit_s` is for all of it."""
+    cores = sorted(os.sched_getaffinity(0))
+    each = min(CORES, max(1, len(cores) // len(pairs)))
+    started = []
     too_long = threading.Event()
 
     def stop():
         too_long.set()
-        for side in sides:
+        for side in sides():
             side.process.kill()
+
+    def sides():
+        return [side for pair in started for side in pair]
 
     watchdog = threading.Timer(limit_s, stop)
     watchdog.daemon = True
     try:
-        for environment in environments:
-            sides.append(Side(argv, environment, cores))
+        for number, (environments, _) in enumerate(pairs):
+            at = len(cores) - each * (number % (len(cores) // each))
+            mine = cores[max(0, at - each):at]
+            started.append([])
+            for environment in environments:
+                started[-1].append(Side(argv, environment, mine))
         watchdog.start()
-        for side in sides:
-            side.expect("READY")
-        for turn in range(turns):
-            for which in (first, 1 - first) if turn % 2 == 0 else (1 - first, first):
-                sides[which].take_turn()
-        return sides, [side.finish() for side in sides]
+        for side in sides():
+            side.await_ready()
+        for pair, (_, first) in zip(started, pairs):
+            for turn in range(turns):
+                for which in (first, 1 - first) if turn % 2 == 0 else (1 - first, first):
+                    pair[which].take_turn()
+        # Only now may any of them end: that, too, is work.
+        return [(pair, [side.finish() for side in pair]) for pair in started]
     except Failed:
         if too_long.is_set():
-            raise Failed(f"{sides[0].name}: no end after {limit_s} s") from None
+            raise Failed(f"{started[0][0].name}: no end after {limit_s} s") from None
         raise
     finally:
         watchdog.cancel()
-        for side in sides:
+        for side in sides():
             side.kill()
+
+
+def run_pair(argv, environments, turns=TURNS, first=0, limit_s=300):
+    """(sides, digests) of one pair by itself."""
+    return run_pairs(argv, [(environments, first)], turns, limit_s)[0]
 
 
 def percentile(times, share):

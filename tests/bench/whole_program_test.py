@@ -16,8 +16,8 @@ from unittest import mock
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, HERE)
 sys.dont_write_bytecode = True
-from whole_program import LEAST_ROUNDS, Failed, compare, low_end, percentile, recorded_rounds, \
-    run_pair
+from whole_program import CORES, LEAST_ROUNDS, TURNS, Failed, compare, low_end, percentile, recorded_rounds, \
+    run_pair, run_pairs
 
 HEAD = f"import os, sys, time\nsys.path.insert(0, {HERE!r})\nfrom take_turns import take_turns\n"
 # Twice as slow where LD_PRELOAD is set; each turn's begin and end go into the file LOG.
@@ -72,8 +72,33 @@ class Programs(unittest.TestCase):
             self.assertEqual(" ".join(s[0] for s in steps[::4]), order)
             for before, after in zip(steps, steps[1:]):
                 self.assertLessEqual(float(before[2]), float(after[1]))
-            cores = sorted(os.sched_getaffinity(0))[-4:]
-            self.assertEqual({tuple(s[3:]) for s in steps}, {tuple(map(str, cores))})
+            core = sorted(os.sched_getaffinity(0))[-CORES:][0]
+            self.assertEqual({tuple(s[3:]) for s in steps}, {(str(core),)})
+
+    def test_pairs_do_not_work_at_the_same_time(self):
+        self.write(STEADY)
+        pairs = [((self.bare, self.flexlom), first) for first in (0, 1, 0)]
+        found = run_pairs([sys.executable, self.path], pairs, turns=2)
+        self.assertEqual([[len(side.steps()) for side in sides] for sides, _ in found],
+                         [[6, 6]] * 3)
+        self.assertEqual(len({digest for _, digests in found for digest in digests}), 1)
+        with open(self.log) as file:
+            steps = sorted((line.split() for line in file), key=lambda s: float(s[1]))
+        steps = steps[6:]  # but for the warm-ups, all of which come before
+        self.assertEqual(" ".join(s[0] for s in steps[::4]),
+                         "bare flexlom flexlom bare flexlom bare bare flexlom bare flexlom flexlom "
+                         "bare")
+        for before, after in zip(steps, steps[1:]):
+            self.assertLessEqual(float(before[2]), float(after[1]))
+
+    def test_one_of_several_ends(self):
+        self.write("""
+            if os.environ["WHICH"] == "1":
+                sys.exit(4)
+            take_turns(lambda: 1, 0, 0, 1)""")
+        pairs = [((dict(self.bare, WHICH=w), dict(self.flexlom, WHICH=w)), 0) for w in "012"]
+        with self.assertRaisesRegex(Failed, "status 4 before a line READY"):
+            run_pairs([sys.executable, self.path], pairs)
 
     def test_end_before_ready(self):
         self.fails("sys.exit('no such model')", "made_up.py", "status 1", "READY", "no such model")
@@ -105,7 +130,7 @@ class Programs(unittest.TestCase):
         run = importlib.util.module_from_spec(importlib.util.spec_from_loader("bench_run", loader))
         loader.exec_module(run)
         bench = types.SimpleNamespace(environment=self.bare, preload="libc.so.6", repetitions=[],
-                                      options=types.SimpleNamespace(program_rounds=6))
+                                      options=types.SimpleNamespace(program_rounds=6, together=2))
         bench.python = types.MethodType(run.Bench.python, bench)
         with mock.patch.object(importlib.util, "find_spec", return_value=True):
             for text, verdict in ((STEADY, "missed"), (STEADY.replace("0.010", "0.002"), "met")):
@@ -117,9 +142,9 @@ class Programs(unittest.TestCase):
                 self.assertIn("; median ", table.rows[0]["flexlom"])
                 self.assertIn("(median ", table.rows[0]["bare"])
             self.assertEqual(len(bench.repetitions), 24)
-            self.assertEqual({len(r["turns"]) for r in bench.repetitions}, {4})
+            self.assertEqual({len(r["turns"]) for r in bench.repetitions}, {TURNS})
             judged = recorded_rounds(bench.repetitions)[self.path]
-            self.assertEqual([[len(side) for side in pair] for pair in judged], [[12, 12]] * 12)
+            self.assertEqual([[len(side) for side in pair] for pair in judged], [[3 * TURNS] * 2] * 12)
             self.write(STEADY.replace("return 42", "return side"))
             with self.assertRaisesRegex(Failed, "results differ"):
                 run.whole_program(self.path, "made up")(bench, run.Table(), 1)
