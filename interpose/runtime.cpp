@@ -57,9 +57,12 @@ pool::PoolConfig pool_config(const Options& options, Listener& listener,
   config.residency.kind = options.policy == Policy::pin   ? pool::policy::Kind::pin
                           : options.policy == Policy::lru ? pool::policy::Kind::lru
                                                           : pool::policy::Kind::automatic;
-  config.residency.watching = &doors::watching;
+  if (doors::gate.fence_asymmetrically())
+    config.heavy_fence = []() noexcept { doors::gate.heavy_fence(); };
+  if (!options.coverage) doors::gate.beside.counting.store(false, std::memory_order_relaxed);
+  config.residency.watching = &doors::gate.beside.watching;
   config.residency.tracked = options.safety == Safety::tracked;
-  if (config.residency.tracked) doors::tracking.store(true);
+  if (config.residency.tracked) doors::gate.beside.tracking.store(true);
   if (options.stats_every.seconds > 0) {
     config.beats.push_back(
         {[&listener] { listener.statistics(true); }, uint64_t{options.stats_every.seconds} * 1000});
@@ -89,18 +92,18 @@ Runtime::Runtime(Options given)
       guard(options.guard ? std::make_unique<guard::Guard>(listener, options.guard_fill.pattern,
                                                            options.guard_fill.fill)
                           : nullptr),
-      pool(driver, doors::work_submitted, &listener,
+      pool(driver, doors::gate.beside.work_submitted, &listener,
            pool_config(options, listener, [this] { publisher.publish(pool); })),
       launches(options.trace_launches ? listener.writer() : nullptr) {
   listener.opened(pool);
-  if (launches.on()) doors::watching.store(true, std::memory_order_relaxed);
+  if (launches.on()) doors::gate.beside.watching.store(true, std::memory_order_relaxed);
   if (options.trace_launches && options.trace.empty()) {
     listener.say("warning",
                  "FLEXLOM_TRACE_LAUNCHES does nothing without FLEXLOM_TRACE: name a log there");
   }
   if (guard != nullptr) {
     listener.also_tell(*guard);
-    doors::watching.store(true, std::memory_order_relaxed);
+    doors::gate.beside.watching.store(true, std::memory_order_relaxed);
   }
   soft_oom_.store(options.soft_oom == SoftOom::on, std::memory_order_relaxed);
 }

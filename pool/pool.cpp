@@ -9,7 +9,7 @@ Pool::Pool(Driver& driver, std::atomic<uint32_t>& work_submitted, Observer* obse
     : driver_(driver),
       observer_(observer),
       config_(config),
-      fence_(driver, work_submitted),
+      fence_(driver, work_submitted, config.heavy_fence),
       host_budget_(config.host_budget_bytes),
       residency_(config.gate != nullptr ? std::make_unique<Residency>(driver, fence_, *config.gate,
                                                                       observer, config.residency)

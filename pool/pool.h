@@ -29,8 +29,9 @@ struct PoolConfig {
   uint64_t host_budget_bytes = 0;
   int64_t idle_trim_ms = 5000;  // -1: cached frames are never given back for being idle
   BudgetOf device_budget = nullptr;
-  Gate* gate = nullptr;  // what submissions pass; null: pages are never moved
-  bool guard = false;    // guard.h; with it, `gate` must be null
+  Gate* gate = nullptr;                      // what submissions pass; null: pages are never moved
+  void (*heavy_fence)() noexcept = nullptr;  // see fence.h
+  bool guard = false;                        // guard.h; with it, `gate` must be null
   Residency::Config residency;
   void* user = nullptr;
   std::vector<Beat> beats;  // what the keeper calls at times

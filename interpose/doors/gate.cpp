@@ -2,20 +2,14 @@
 
 namespace flexlom::doors {
 
-std::atomic<uint32_t> work_submitted{0};
 CounterGroup counters[kCounterGroups];
 pool::Gate gate;
-std::atomic<bool> watching{false};
-std::atomic<bool> tracking{false};
-constinit thread_local unsigned thread_slot __attribute__((tls_model("initial-exec"))) = 0;
-
-constinit thread_local unsigned Submission::inside_ __attribute__((tls_model("initial-exec"))) = 0;
+constinit thread_local ThreadState thread_state __attribute__((tls_model("initial-exec")));
 
 unsigned assign_thread_slot() noexcept {
   static std::atomic<unsigned> next{0};
-  // 0 means "none yet", so slots start at one group's worth.
-  thread_slot = next.fetch_add(1, std::memory_order_relaxed) + kCounterGroups;
-  return thread_slot;
+  thread_state.number = next.fetch_add(1, std::memory_order_relaxed) + 1;
+  return thread_state.number;
 }
 
 uint64_t calls_of(Entry e) noexcept {

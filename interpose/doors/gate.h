@@ -12,8 +12,21 @@
 
 namespace flexlom::doors {
 
-// Set after every submission (see pool/residency/fence.h for why after), cleared by the fence.
-extern std::atomic<uint32_t> work_submitted;
+// What a thread needs when it submits, in one place: between two launches the program fills the
+// caches with other things. The number is the same for a thread's life: its lane, its counters, its
+// shard.
+struct ThreadState {
+  unsigned number = 0;  // 0: none yet
+  unsigned inside = 0;  // submissions it is inside of
+};
+extern constinit thread_local ThreadState thread_state __attribute__((tls_model("initial-exec")));
+unsigned assign_thread_slot() noexcept;
+[[gnu::always_inline]] inline unsigned slot() noexcept {
+  const unsigned s = thread_state.number;
+  return s != 0 ? s : assign_thread_slot();
+}
+
+extern pool::Gate gate;
 
 inline constexpr unsigned kCounterGroups = 16;
 struct alignas(64) CounterGroup {
@@ -21,53 +34,40 @@ struct alignas(64) CounterGroup {
 };
 extern CounterGroup counters[kCounterGroups];
 
-// A small number, the same for a thread's life: which counters and which shard it uses.
-extern constinit thread_local unsigned thread_slot __attribute__((tls_model("initial-exec")));
-unsigned assign_thread_slot() noexcept;
-inline unsigned slot() noexcept {
-  const unsigned s = thread_slot;
-  return s != 0 ? s : assign_thread_slot();
+[[gnu::always_inline]] inline void count(Entry e) noexcept {
+  if (gate.beside.counting.load(std::memory_order_relaxed)) [[unlikely]]
+    counters[slot() % kCounterGroups].calls[index_of(e)].fetch_add(1, std::memory_order_relaxed);
 }
 
-inline void count(Entry e) noexcept {
-  counters[slot() % kCounterGroups].calls[index_of(e)].fetch_add(1, std::memory_order_relaxed);
-}
-
-inline void note_submission() noexcept {
-  // Orders the load below after the driver took the work; the fence relies on it.
-  std::atomic_thread_fence(std::memory_order_seq_cst);
-  if (work_submitted.load(std::memory_order_relaxed) == 0) {
-    work_submitted.store(1, std::memory_order_release);
+[[gnu::always_inline]] inline void note_submission() noexcept {
+  // Between the driver taking the work and the look at the word; the fence relies on it.
+  gate.light_fence();
+  if (gate.beside.work_submitted.load(std::memory_order_relaxed) == 0) {
+    gate.beside.work_submitted.store(1, std::memory_order_release);
   }
 }
 
-extern pool::Gate gate;
-// Memory has been short: submissions say what they name before they enter (watch.h).
-extern std::atomic<bool> watching;
-// Tracked mode: data that submissions copy to a device is looked at for addresses.
-extern std::atomic<bool> tracking;
 // In a forked child a shut gate would stay shut: its closer does not exist there.
 bool gate_abandoned() noexcept;
 
 // One submission: outlives the call of the driver, and nothing else.
 class Submission {
  public:
-  Submission() noexcept : lane_(slot()) {
+  [[gnu::always_inline]] Submission() noexcept : lane_(slot() - 1) {
     gate.enter(lane_, &gate_abandoned);
-    ++inside_;
+    ++thread_state.inside;
   }
-  ~Submission() {
+  [[gnu::always_inline]] ~Submission() {
     note_submission();
-    --inside_;
+    --thread_state.inside;
     gate.leave(lane_);
   }
   // Whether this thread is inside one: it must move nothing then, the gate would wait for it.
-  static bool open() noexcept { return inside_ > 0; }
+  static bool open() noexcept { return thread_state.inside > 0; }
   Submission(const Submission&) = delete;
   Submission& operator=(const Submission&) = delete;
 
  private:
-  static constinit thread_local unsigned inside_ __attribute__((tls_model("initial-exec")));
   const unsigned lane_;
 };
 

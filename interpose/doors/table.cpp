@@ -28,7 +28,7 @@ struct GateDoor<E, CUresult (*)(A...)> {
       guard::refused_range(E);
       return CUDA_ERROR_INVALID_VALUE;
     }
-    if (watching.load(std::memory_order_relaxed)) [[unlikely]]
+    if (gate.beside.watching.load(std::memory_order_relaxed)) [[unlikely]]
       return watched(real, a...);
     const Submission submission;
     return real(a...);
@@ -40,7 +40,7 @@ struct GateDoor<E, CUresult (*)(A...)> {
     heat::names(E, named, a...);
     const bool per_thread = per_thread_default_stream(E);
     Watch watch(named, stream_of(a...), per_thread);
-    if (tracking.load(std::memory_order_relaxed)) {
+    if (gate.beside.tracking.load(std::memory_order_relaxed)) {
       heat::host_data(
           E, [&](const void* data, size_t bytes) { watch.copies(data, bytes); }, a...);
     }
@@ -66,7 +66,7 @@ struct LookDoor<E, CUresult (*)(A...)> {
     if (real == nullptr) [[unlikely]]
       return CUDA_ERROR_NOT_SUPPORTED;
     count(E);
-    if (watching.load(std::memory_order_relaxed)) [[unlikely]]
+    if (gate.beside.watching.load(std::memory_order_relaxed)) [[unlikely]]
       return looked(real, a...);
     return real(a...);
   }

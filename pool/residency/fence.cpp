@@ -95,7 +95,8 @@ uint64_t Fence::close_epoch() {
   // and set it again. One of this epoch that sets it once more costs a cut too many.
   wanted_.store(false, std::memory_order_seq_cst);
   open_.store(epoch + 1, std::memory_order_seq_cst);
-  work_submitted_.exchange(0, std::memory_order_acq_rel);
+  work_submitted_.exchange(0, std::memory_order_seq_cst);
+  if (heavy_fence_ != nullptr) heavy_fence_();
   return epoch;
 }
 

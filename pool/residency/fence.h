@@ -7,7 +7,9 @@
 //
 // `work_submitted` belongs to the doors: every submission sets it AFTER the driver took the work.
 // Setting it after is what makes a concurrent cut() safe: either the event recorded by the cut
-// covers the work, or the submitter finds the word cleared and sets it again.
+// covers the work, or the submitter finds the word cleared and sets it again. For that each side
+// needs a full fence between its two steps; `heavy_fence` is ours (gate.h), the submitter's is
+// light.
 //
 // While a stream capture is open anywhere in the process nothing is recorded or queried, because
 // cuCtxRecordEvent breaks any capture in progress, from any thread (law 3).
@@ -27,8 +29,10 @@ namespace flexlom::pool {
 
 class Fence {
  public:
-  Fence(Driver& driver, std::atomic<uint32_t>& work_submitted)
-      : driver_(driver), work_submitted_(work_submitted) {}
+  // `heavy_fence`: null where submitters fence for themselves.
+  Fence(Driver& driver, std::atomic<uint32_t>& work_submitted,
+        void (*heavy_fence)() noexcept = nullptr)
+      : driver_(driver), work_submitted_(work_submitted), heavy_fence_(heavy_fence) {}
 
   // The epoch that must have passed before memory freed now may be used again; 0: at once.
   uint64_t stamp() noexcept;
@@ -94,6 +98,7 @@ class Fence {
 
   Driver& driver_;
   std::atomic<uint32_t>& work_submitted_;
+  void (*const heavy_fence_)() noexcept;
   std::atomic<uint64_t> open_{1};
   std::atomic<uint64_t> done_{0};
   std::atomic<bool> wanted_{false};  // some block carries the open epoch's stamp

@@ -1,6 +1,7 @@
 #include "pool/residency/gate.h"
 
 #include <linux/futex.h>
+#include <linux/membarrier.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -23,6 +24,27 @@ void ThreadSync::wait(const Word& word, uint32_t seen) noexcept {
 void ThreadSync::wake_all(const Word& word) noexcept {
   syscall(SYS_futex, reinterpret_cast<const uint32_t*>(&word), FUTEX_WAKE_PRIVATE, INT_MAX, nullptr,
           nullptr, 0);
+}
+
+bool ThreadSync::can_fence_everywhere() noexcept {
+#ifdef __SANITIZE_THREAD__
+  return false;  // it would not know what that orders
+#else
+  static const bool can =
+      syscall(SYS_membarrier, MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED, 0, 0) == 0;
+  return can;
+#endif
+}
+
+bool ThreadSync::fence_everywhere() noexcept {
+  return syscall(SYS_membarrier, MEMBARRIER_CMD_PRIVATE_EXPEDITED, 0, 0) == 0;
+}
+
+void ThreadSync::let_stores_arrive() noexcept {
+  // They take less than a microsecond, and a thread that is taken off its processor takes none
+  // along.
+  const timespec pause{0, 10'000'000};
+  nanosleep(&pause, nullptr);
 }
 
 }  // namespace flexlom::pool

@@ -46,11 +46,14 @@ class Explorer {
   bool is_own(const Word* word) const { return !in_thread_ || owners_.is_own(word, current_); }
   void run_body() const { program_.threads[current_].body(); }
   size_t current() const { return current_; }
+  size_t threads() const { return program_.threads.size(); }
+  const std::string& name_of_thread(size_t t) const { return program_.threads[t].name; }
   void violate(const char* what) {
     if (verdict_.violation.empty()) verdict_.violation = what;
   }
   void reach(unsigned bit) { verdict_.reached |= uint64_t{1} << bit; }
   bool saying() const { return saying_; }
+  static void drain(size_t thread);  // its oldest store
   void say(const std::string& what) { said_ += (said_.empty() ? "" : "; ") + what; }
   std::string name_of(const Word* word) const {
     const auto it = std::find(words.begin(), words.end(), word);
@@ -72,7 +75,6 @@ class Explorer {
   bool may_go_on(const Stop& s, size_t thread) const;
   State make(const State& from, const Move& move);
   void run_thread(const State& from, size_t thread, unsigned way);
-  static void drain(size_t thread);
   bool add(const State& state, const Move& move);
   bool has_ended(const State& state) const;
   void find_stuck();
@@ -389,6 +391,14 @@ unsigned choose(unsigned n) { return n > 1 ? explorer->stop(Until::alone, nullpt
 void await(const Word& word, uint32_t value) { explorer->stop(Until::equal, &word, value); }
 void fence() {
   if (shared.buffers[explorer->current()].used != 0) explorer->stop(Until::drained);
+}
+void fence_everywhere() {
+  for (size_t t = 0; t < kMaxThreads; ++t) {
+    if (t >= explorer->threads()) break;
+    explorer->stop(Until::always);
+    while (shared.buffers[t].used != 0) explorer->drain(t);
+    if (explorer->saying()) explorer->say(fmt::format("fences {}", explorer->name_of_thread(t)));
+  }
 }
 void await_not(const Word& word, uint32_t value) { explorer->stop(Until::unequal, &word, value); }
 void say(const char* what) {

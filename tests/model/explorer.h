@@ -84,6 +84,8 @@ void await(const Word& word, uint32_t value);
 void await_not(const Word& word, uint32_t value);
 // A full fence, as std::atomic_thread_fence(seq_cst).
 void fence();
+// A full fence of every thread, each at some moment before this returns, as membarrier(2) makes.
+void fence_everywhere();
 // What the current step did, for the interleaving: says nothing while it is not shown.
 void say(const char* what);
 void violation(const char* what);

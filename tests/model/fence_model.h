@@ -6,13 +6,13 @@
 
 namespace flexlom::model {
 
+template <class Gate>
 class FenceModel {
  public:
-  explicit FenceModel(Device& device) : device_(device) {}
+  FenceModel(Device& device, Gate& gate) : device_(device), gate_(gate) {}
 
-  // doors::note_submission()
+  // What doors::note_submission() does after its light fence.
   void note_submission() {
-    fence();
     if (work_submitted_.load(std::memory_order_relaxed) == 0) {
       work_submitted_.store(1, std::memory_order_release);
     }
@@ -85,7 +85,8 @@ class FenceModel {
     const uint32_t epoch = open_.load(std::memory_order_relaxed);
     wanted_.store(0, std::memory_order_seq_cst);
     open_.store(epoch + 1, std::memory_order_seq_cst);
-    work_submitted_.exchange(0, std::memory_order_acq_rel);
+    work_submitted_.exchange(0, std::memory_order_seq_cst);
+    gate_.heavy_fence();
     if (synchronizes) device_.synchronize();
     cuts_[cut_count_] = {epoch, device_.record()};
     ++cut_count_;
@@ -104,6 +105,7 @@ class FenceModel {
   };
 
   Device& device_;
+  Gate& gate_;
   Word work_submitted_{0}, open_{1}, done_{0}, wanted_{0}, captures_{0}, mutex_{0};
   Cut cuts_[kMaxCuts];      // by whoever holds the mutex
   unsigned cut_count_ = 0;  // by whoever holds the mutex

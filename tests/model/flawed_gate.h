@@ -10,47 +10,53 @@ namespace flexlom::model {
 enum class Flaw {
   none,
   looks_before_raising,      // enter(): the gate is looked at before the lane is raised
+  raises_without_fence,      // enter(): neither side fences between its two steps
   passes_when_woken,         // enter(): a woken thread does not look again
   leaves_by_plain_store,     // leave(): right only while no two threads share a lane
   close_ignores_lanes,       // close(): nobody is waited for
   close_looks_once,          // close(): only the lane of the first thread is waited for
   close_never_gives_up,      // close(): without a bound
   close_gives_up_shut,       // close(): does not open when it gives up
+  close_without_fence,       // close(): no fence but its own
+  fences_before_shutting,    // close(): the fence of all comes too early
   shuts_with_plain_store,    // close(): the processor may delay it beyond the look at the lanes
   open_does_not_wake,        // open()
   open_wakes_before_opening  // open()
 };
 
-template <class Sync, unsigned Lanes, Flaw flaw>
+template <class Sync, unsigned Own, unsigned Shared, Flaw flaw>
 class FlawedGate {
  public:
   using Word = typename Sync::Word;
-  static constexpr unsigned kLanes = Lanes;
+  static constexpr unsigned kLanes = Own + Shared;
 
   bool enter(unsigned lane, bool (*abandoned)() = nullptr) noexcept {
-    Word& inside = lanes_[lane % kLanes].inside;
     if (flaw == Flaw::looks_before_raising) {
       const bool open = shut_.load(std::memory_order_seq_cst) == 0;
-      inside.fetch_add(1, std::memory_order_seq_cst);
+      raise(lane);
       if (open) return false;
     } else {
-      inside.fetch_add(1, std::memory_order_seq_cst);
+      raise(lane);
       if (shut_.load(std::memory_order_seq_cst) == 0) return false;
     }
-    wait_inside(inside, abandoned);
+    wait_inside(lane, abandoned);
     return true;
   }
   void leave(unsigned lane) noexcept {
-    Word& inside = lanes_[lane % kLanes].inside;
-    if (flaw == Flaw::leaves_by_plain_store) {
+    Word& inside = lanes_[lane].inside;
+    if (lane < Own || flaw == Flaw::leaves_by_plain_store) {
       inside.store(inside.load(std::memory_order_relaxed) - 1, std::memory_order_release);
     } else {
       inside.fetch_sub(1, std::memory_order_release);
     }
   }
   bool close(uint64_t timeout_ns) noexcept {
+    if (flaw == Flaw::fences_before_shutting) heavy_fence();
     shut_.store(1, flaw == Flaw::shuts_with_plain_store ? std::memory_order_release
                                                         : std::memory_order_seq_cst);
+    if (flaw != Flaw::close_without_fence && flaw != Flaw::fences_before_shutting &&
+        flaw != Flaw::shuts_with_plain_store)
+      heavy_fence();
     const uint64_t start = Sync::now_ns();
     if (flaw == Flaw::close_ignores_lanes) return true;
     for (Lane& lane : lanes_) {
@@ -74,22 +80,50 @@ class FlawedGate {
   }
   bool is_shut() const noexcept { return shut_.load(std::memory_order_acquire) != 0; }
 
+  void light_fence() noexcept {
+    if (flaw == Flaw::raises_without_fence) return;
+    Sync::compiler_fence();
+    if (symmetric_.load(std::memory_order_relaxed) != 0) Sync::fence();
+  }
+  void heavy_fence() noexcept {
+    if (symmetric_.load(std::memory_order_seq_cst) == 0 && !Sync::fence_everywhere()) {
+      symmetric_.store(1, std::memory_order_seq_cst);
+      Sync::let_stores_arrive();
+    }
+    Sync::fence();
+  }
+  bool fence_asymmetrically() noexcept {
+    if (!Sync::can_fence_everywhere()) return false;
+    symmetric_.store(0, std::memory_order_seq_cst);
+    return true;
+  }
+
  private:
   struct alignas(64) Lane {
     Word inside{0};
   };
 
-  [[gnu::noinline]] void wait_inside(Word& inside, bool (*abandoned)()) noexcept {
+  void raise(unsigned lane) noexcept {
+    Word& inside = lanes_[lane].inside;
+    if (lane < Own) {
+      inside.store(inside.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
+      light_fence();
+    } else {
+      inside.fetch_add(1, std::memory_order_seq_cst);
+    }
+  }
+  [[gnu::noinline]] void wait_inside(unsigned lane, bool (*abandoned)()) noexcept {
     for (;;) {
       if (abandoned != nullptr && abandoned()) return;
-      inside.fetch_sub(1, std::memory_order_release);
+      leave(lane);
       Sync::wait(shut_, 1);
-      inside.fetch_add(1, std::memory_order_seq_cst);
+      raise(lane);
       if (flaw == Flaw::passes_when_woken || shut_.load(std::memory_order_seq_cst) == 0) return;
     }
   }
 
   alignas(64) Word shut_{0};
+  Word symmetric_{1};
   Lane lanes_[kLanes];
 };
 

@@ -26,8 +26,8 @@ void expect(const Verdict& verdict, const std::string& violation) {
 }
 
 template <Flaw flaw>
-Verdict with_submitters() {
-  return Scenario<FlawedGate<ModelSync, 2, flaw>>()
+Verdict with_submitters(Fences fences = Fences::asymmetric) {
+  return Scenario<FlawedGate<ModelSync, 2, 0, flaw>>(fences)
       .submitter("a", 0, 1)
       .submitter("b", 1, 2)
       .mover(2)
@@ -36,9 +36,9 @@ Verdict with_submitters() {
       .explore();
 }
 
-using Sound = Scenario<BasicGate<ModelSync, 2>>;
+using Sound = Scenario<BasicGate<ModelSync, 2, 0>>;
 Verdict with_submitter(Wrong wrong) {
-  return Sound(wrong).submitter("a", 0, 1).mover().gpu().explore();
+  return Sound(Fences::asymmetric, wrong).submitter("a", 0, 1).mover().gpu().explore();
 }
 
 }  // namespace
@@ -47,8 +47,20 @@ TEST_CASE("gate flaw: a submitter looks at the gate before it raises its lane") 
   expect(with_submitters<Flaw::looks_before_raising>(), kInside);
 }
 
+TEST_CASE("gate flaw: a submitter looks at the gate while its lane is raised for itself only") {
+  expect(with_submitters<Flaw::raises_without_fence>(Fences::symmetric), kInside);
+}
+
+TEST_CASE("gate flaw: the mover trusts submitters to fence that do not") {
+  expect(with_submitters<Flaw::close_without_fence>(), kInside);
+}
+
+TEST_CASE("gate flaw: the mover fences all and then shuts the gate") {
+  expect(with_submitters<Flaw::fences_before_shutting>(), kInside);
+}
+
 TEST_CASE("gate flaw: a woken submitter does not look again") {
-  expect(Scenario<FlawedGate<ModelSync, 1, Flaw::passes_when_woken>>()
+  expect(Scenario<FlawedGate<ModelSync, 0, 1, Flaw::passes_when_woken>>(Fences::asymmetric)
              .submitter("a", 0, 1)
              .mover()
              .gpu()
@@ -57,7 +69,7 @@ TEST_CASE("gate flaw: a woken submitter does not look again") {
 }
 
 TEST_CASE("gate flaw: a submitter leaves a shared lane by a load and a store") {
-  expect(Scenario<FlawedGate<ModelSync, 1, Flaw::leaves_by_plain_store>>()
+  expect(Scenario<FlawedGate<ModelSync, 0, 1, Flaw::leaves_by_plain_store>>(Fences::asymmetric)
              .submitter("a", 0, 1)
              .submitter("b", 0, 2)
              .mover()
@@ -75,7 +87,7 @@ TEST_CASE("gate flaw: the mover waits for one lane only") {
 }
 
 TEST_CASE("gate flaw: the mover waits without a bound") {
-  expect(Scenario<FlawedGate<ModelSync, 2, Flaw::close_never_gives_up>>()
+  expect(Scenario<FlawedGate<ModelSync, 2, 0, Flaw::close_never_gives_up>>(Fences::asymmetric)
              .thread("a", [](auto& w) { w.submit_behind(0, 1, w.told); })
              .thread("b", [](auto& w) { w.submit_and_tell(1, 2); })
              .mover()
@@ -89,7 +101,7 @@ TEST_CASE("gate flaw: the mover gives up and leaves the gate shut") {
 }
 
 TEST_CASE("gate flaw: the gate is shut by a store that the processor may delay") {
-  expect(with_submitters<Flaw::shuts_with_plain_store>(), kInside);
+  expect(with_submitters<Flaw::shuts_with_plain_store>(Fences::symmetric), kInside);
 }
 
 TEST_CASE("gate flaw: opening wakes nobody") {
@@ -105,7 +117,7 @@ TEST_CASE("gate misuse: work_submitted is set after leaving") {
 }
 
 TEST_CASE("gate misuse: a capture begins without passing the gate") {
-  expect(Sound(Wrong::captures_ungated)
+  expect(Sound(Fences::asymmetric, Wrong::captures_ungated)
              .thread("capture", [](auto& w) { w.begin_capture(0); })
              .mover()
              .explore(),
@@ -113,7 +125,7 @@ TEST_CASE("gate misuse: a capture begins without passing the gate") {
 }
 
 TEST_CASE("gate misuse: the mover forgets work of before somebody else's cut") {
-  expect(Sound(Wrong::asks_only_for_new)
+  expect(Sound(Fences::asymmetric, Wrong::asks_only_for_new)
              .submitter("a", 0, 1)
              .thread("free", [](auto& w) { w.look_at_fence(); })
              .mover()
@@ -136,5 +148,6 @@ TEST_CASE("gate misuse: the mover gives up and does not open") {
 
 // Nothing that is held at the gate can end the work that the driver waits for.
 TEST_CASE("gate misuse: the fence waits in the driver while the gate is shut") {
-  expect(Sound(Wrong::waits_in_driver).submitter("a", 0, 1).mover().explore(), kStuck);
+  expect(Sound(Fences::asymmetric, Wrong::waits_in_driver).submitter("a", 0, 1).mover().explore(),
+         kStuck);
 }

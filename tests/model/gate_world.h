@@ -17,17 +17,25 @@ struct ModelSync {
   static void spin() noexcept {}
   static void wait(const Word& word, uint32_t seen) noexcept { word.wait(seen); }
   static void wake_all(const Word& word) noexcept { word.wake_all(); }
+  static void fence() noexcept { model::fence(); }
+  static void compiler_fence() noexcept {}
+  static bool fence_everywhere() noexcept {
+    model::fence_everywhere();
+    return true;
+  }
+  static bool can_fence_everywhere() noexcept { return true; }
+  static void let_stores_arrive() noexcept {}
 };
 
 enum class Wrong {
   nothing,
-  notes_after_leaving,    // work_submitted is set when the submitter is no longer inside
-  captures_ungated,       // a capture begins without passing the gate
-  asks_only_for_new,      // the mover forgets work of before somebody else's cut
-  asks_before_closing,    // the mover looks for work and captures, then closes the gate
-  swaps_after_timeout,    // the mover takes a fence that ran out for one that passed
-  waits_in_driver,        // the fence synchronises instead of looking at an event
-  leaves_shut_on_timeout  // the mover forgets to open when it gives up
+  notes_after_leaving,     // work_submitted is set when the submitter is no longer inside
+  captures_ungated,        // a capture begins without passing the gate
+  asks_only_for_new,       // the mover forgets work of before somebody else's cut
+  asks_before_closing,     // the mover looks for work and captures, then closes the gate
+  swaps_after_timeout,     // the mover takes a fence that ran out for one that passed
+  waits_in_driver,         // the fence synchronises instead of looking at an event
+  leaves_shut_on_timeout,  // the mover forgets to open when it gives up
 };
 
 // Bits of Verdict::reached.
@@ -53,19 +61,24 @@ struct World {
     gate.leave(lane);
   }
 
+  // doors::note_submission()
+  void note_submission() {
+    gate.light_fence();
+    fence.note_submission();
+  }
   void submit(unsigned lane, uint32_t work) {
     enter(lane);
     device.take(work);
-    if (wrong != Wrong::notes_after_leaving) fence.note_submission();
+    if (wrong != Wrong::notes_after_leaving) note_submission();
     leave(lane);
-    if (wrong == Wrong::notes_after_leaving) fence.note_submission();
+    if (wrong == Wrong::notes_after_leaving) note_submission();
   }
   // A submission whose driver call makes another one, from a callback.
   void submit_nested(unsigned lane, uint32_t outer, uint32_t inner) {
     enter(lane);
     device.take(outer);
     submit(lane, inner);
-    fence.note_submission();
+    note_submission();
     leave(lane);
   }
   // A submission whose driver call returns after that of `other`.
@@ -73,7 +86,7 @@ struct World {
     enter(lane);
     device.take(work);
     device.block_until(other);
-    fence.note_submission();
+    note_submission();
     leave(lane);
   }
   void submit_and_tell(unsigned lane, uint32_t work) {
@@ -127,7 +140,7 @@ struct World {
     const Reached what = move_page(true);
     if (what == moved) violation("a thread that is inside has moved a page");
     submit(lane, inner);
-    fence.note_submission();
+    note_submission();
     leave(lane);
   }
 
@@ -139,10 +152,10 @@ struct World {
   }
 
   static std::vector<std::string> names() {
-    std::vector<std::string> all{"shut"};
+    std::vector<std::string> all{"shut", "symmetric"};
     for (unsigned i = 0; i < Gate::kLanes; ++i) all.push_back("inside[" + std::to_string(i) + "]");
     all.emplace_back("running work");
-    for (std::string& name : FenceModel::names()) all.push_back(std::move(name));
+    for (std::string& name : FenceModel<Gate>::names()) all.push_back(std::move(name));
     all.emplace_back("told");
     all.emplace_back("mover mutex");
     return all;
@@ -150,7 +163,7 @@ struct World {
 
   Gate gate;
   Device device;
-  FenceModel fence{device};
+  FenceModel<Gate> fence{device, gate};
   Word told{0}, mover_mutex{0};
   Wrong wrong = Wrong::nothing;
 

@@ -5,15 +5,19 @@
 
 namespace flexlom::model {
 
+// Whether submitters fence for themselves, or the mover for all.
+enum class Fences { symmetric, asymmetric };
+
 template <class Gate>
 class Scenario {
  public:
   using TheWorld = World<Gate>;
 
-  explicit Scenario(Wrong wrong = Wrong::nothing, bool shut = false) {
+  explicit Scenario(Fences fences, Wrong wrong = Wrong::nothing, bool shut = false) {
     static_assert(sizeof(TheWorld) <= kMaxWorldBytes);
-    program_.construct = [wrong, shut] {
+    program_.construct = [fences, wrong, shut] {
       auto* w = new (world()) TheWorld;
+      if (fences == Fences::asymmetric) w->gate.fence_asymmetrically();
       w->wrong = wrong;
       w->fence.synchronizes = wrong == Wrong::waits_in_driver;
       if (shut) w->gate.close(0);

@@ -2,12 +2,16 @@
 // against a mover that writes plain memory whenever it has the gate shut. ThreadSanitizer sees a
 // race where the gate orders too little; without it the memory shows what is torn.
 //
-// GATE_STRESS_SECONDS: 2 when not given.
+// Twice: with submitters that fence for themselves, and with the mover's fence for all, where the
+// kernel has it.
+//
+// GATE_STRESS_SECONDS: of each, 2 when not given.
 #include <unistd.h>
 
 #include <atomic>
 #include <cstdio>
 #include <cstdlib>
+#include <memory>
 #include <thread>
 #include <vector>
 
@@ -19,7 +23,7 @@ using flexlom::pool::ThreadSync;
 namespace {
 
 constexpr unsigned kSubmitters = 8;
-constexpr unsigned kLanesUsed = 5;  // so that some threads share one
+constexpr unsigned kAlone = 4;  // have a lane of their own; the others share two
 // In turn: one that a submitter which is not on a processor outlasts, and one that it does not.
 constexpr uint64_t kTimeouts_ns[] = {200'000, 20'000'000};
 
@@ -45,7 +49,7 @@ struct Stress {
   }
 
   void submit(unsigned self) {
-    const unsigned lane = self % kLanesUsed;
+    const unsigned lane = self < kAlone ? self : Gate::kLanes + self % 2;
     uint64_t waited = 0, passed = 0;
     for (uint64_t i = self; !stop.load(std::memory_order_relaxed); ++i) {
       waited += gate.enter(lane) ? 1 : 0;
@@ -66,10 +70,11 @@ struct Stress {
   }
 };
 
-void run_for(double seconds) {
-  static Stress s;
+void run_for(double seconds, bool asymmetric) {
+  Stress s;
+  if (asymmetric) s.gate.fence_asymmetrically();
   std::vector<std::thread> submitters;
-  for (unsigned i = 0; i < kSubmitters; ++i) submitters.emplace_back([i] { s.submit(i); });
+  for (unsigned i = 0; i < kSubmitters; ++i) submitters.emplace_back([i, &s] { s.submit(i); });
 
   uint64_t moves = 0, given_up = 0, seen_inside = 0;
   const uint64_t end = ThreadSync::now_ns() + static_cast<uint64_t>(seconds * 1e9);
@@ -90,7 +95,8 @@ void run_for(double seconds) {
   s.stop = true;
   for (std::thread& t : submitters) t.join();
 
-  printf("%llu moves, %llu given up, %llu passes, %llu waits\n",
+  printf("%s: %llu moves, %llu given up, %llu passes, %llu waits\n",
+         asymmetric ? "the mover fences for all" : "all fence for themselves",
          static_cast<unsigned long long>(moves), static_cast<unsigned long long>(given_up),
          static_cast<unsigned long long>(s.passes.load()),
          static_cast<unsigned long long>(s.waits.load()));
@@ -100,6 +106,59 @@ void run_for(double seconds) {
   check(moves > 0 && s.waits > 0 && s.passes > 0, "there was something to see");
   check(!s.gate.is_shut(), "the gate is open at the end");
   check(s.gate.close(0), "nobody is left inside");
+}
+
+// Two threads each write a word and then read the other's: with a fence between, on each side, one
+// of them sees what the other wrote. Both are let go at once, again and again.
+struct Litmus {
+  static constexpr uint32_t kRounds = 200'000, kEnd = UINT32_MAX;
+  static constexpr uint64_t kLongest_ns =
+      5'000'000'000;  // where there is but one processor for both
+  Gate gate;
+  alignas(64) std::atomic<uint32_t> often{0};
+  alignas(64) std::atomic<uint32_t> rarely{0};
+  alignas(64) std::atomic<uint32_t> go{0};
+  alignas(64) std::atomic<uint32_t> done{0};
+  uint32_t seen_by_often = 0;
+
+  void write_often() {
+    for (uint32_t round = 1;; ++round) {
+      while (go.load(std::memory_order_acquire) < round) ThreadSync::spin();
+      if (go.load(std::memory_order_relaxed) == kEnd) return;
+      often.store(round, std::memory_order_relaxed);
+      gate.light_fence();
+      seen_by_often = rarely.load(std::memory_order_relaxed);
+      done.store(round, std::memory_order_release);
+    }
+  }
+  // How often neither saw the other.
+  uint32_t write_rarely() {
+    uint32_t missed = 0;
+    const uint64_t start = ThreadSync::now_ns();
+    for (uint32_t round = 1; round <= kRounds; ++round) {
+      if (ThreadSync::now_ns() - start > kLongest_ns) break;
+      go.store(round, std::memory_order_release);
+      // At different moments of the other's steps.
+      for (uint32_t i = 0; i < round % 64; ++i) std::atomic_signal_fence(std::memory_order_seq_cst);
+      rarely.store(round, std::memory_order_seq_cst);
+      gate.heavy_fence();
+      const uint32_t seen = often.load(std::memory_order_relaxed);
+      while (done.load(std::memory_order_acquire) != round) ThreadSync::spin();
+      if (seen != round && seen_by_often != round) ++missed;
+    }
+    go.store(kEnd, std::memory_order_release);
+    return missed;
+  }
+};
+
+void check_fences(bool asymmetric) {
+  auto litmus = std::make_unique<Litmus>();
+  if (asymmetric) litmus->gate.fence_asymmetrically();
+  std::thread other([&] { litmus->write_often(); });
+  const uint32_t missed = litmus->write_rarely();
+  other.join();
+  if (missed > 0) fprintf(stderr, "neither saw the other %u times\n", missed);
+  check(missed == 0, "of two threads that fence, one sees the other");
 }
 
 // Whoever is held at the gate passes when it opens, and at once when there is nobody to open it.
@@ -125,8 +184,18 @@ void check_held() {
 
 int main() {
   const char* seconds = getenv("GATE_STRESS_SECONDS");
+  const double s = seconds != nullptr ? atof(seconds) : 2.0;
+  const bool can = ThreadSync::can_fence_everywhere();
   check_held();
-  run_for(seconds != nullptr ? atof(seconds) : 2.0);
-  printf("%d passed, %d failed, 0 skipped\n", failures == 0 ? 2 : 0, failures);
+  run_for(s, false);
+  check_fences(false);
+  if (can) {
+    check_fences(true);
+    run_for(s, true);
+  } else {
+    printf("skipped: no membarrier(2) here, or ThreadSanitizer, which does not know it\n");
+  }
+  printf("%d passed, %d failed, %d skipped\n", failures == 0 ? (can ? 5 : 3) : 0, failures,
+         can ? 0 : 2);
   return failures == 0 ? 0 : 1;
 }
