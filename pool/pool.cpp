@@ -17,7 +17,7 @@ Pool::Pool(Driver& driver, std::atomic<uint32_t>& work_submitted, Observer* obse
       keeper_([this](uint64_t ticks) { sweep(ticks); }, [this] { make_host_frames(); },
               config.idle_trim_ms, config.beats) {}
 
-Pool::~Pool() { keeper_.stop(); }
+Pool::~Pool() { stop_threads(); }
 
 DevicePool* Pool::device(int ordinal) noexcept {
   if (ordinal < 0 || ordinal >= kMaxDevices) return nullptr;

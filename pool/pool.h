@@ -63,7 +63,10 @@ class Pool {
   Fence& fence() noexcept { return fence_; }
   Residency* residency() noexcept { return residency_.get(); }  // null: pages are never moved
   Budget& host_budget() noexcept { return host_budget_; }
-  void stop_threads() noexcept { keeper_.stop(); }
+  void stop_threads() noexcept {
+    keeper_.stop();
+    if (residency_ != nullptr) residency_->tracked().stop();
+  }
   template <class F>
   void each_device(F&& f) const {
     const size_t end = devices_end_.load(std::memory_order_acquire);

@@ -43,7 +43,7 @@ CUresult end(Runtime& rt, CUcontext context, Real real, Ended ended) {
   std::unique_lock<std::mutex> no_moves;
   if (residency != nullptr && context != nullptr) {
     no_moves = std::unique_lock(residency->mover().mutex());
-    residency->mover().release_context(context);
+    residency->release_context(context);
     rt.sampler.release_context(context);
   }
   if (rt.guard != nullptr && context != nullptr) {

@@ -98,6 +98,12 @@ class Residency {
   bool rebalance(DevicePool& pool, CUcontext context) noexcept;
 
   Mover& mover() noexcept { return mover_; }
+  Tracked& tracked() noexcept { return tracked_; }
+  // Gives what we made in the context back to the driver; mover().mutex() held.
+  void release_context(CUcontext context) noexcept {
+    tracked_.forget(context);
+    mover_.release_context(context);
+  }
   ResidencyStats stats() const;
 
  private:

@@ -12,7 +12,15 @@ namespace {
 constexpr uint64_t kStuck_ns = 50'000'000;     // no work has ended for this long
 constexpr uint64_t kPause_ns = 1'000'000'000;  // then nothing is tried for a while
 constexpr uint32_t kMarkEvery = 4;             // submissions
+// Looking ahead: rounds without anything to bring in, until somebody has used pages again, and how
+// long it goes on after the last page that was brought in.
 constexpr uint64_t kSlice_ns = 200'000;
+constexpr uint32_t kIdleRounds = 10;
+constexpr uint64_t kLookAhead_ns = 1'000'000'000;
+// Pages that came early hold frames which others could have kept: a small share of what is away.
+constexpr uint64_t kEarlyShare = 4;
+constexpr uint64_t kMostEarly_bytes = uint64_t{512} << 20;
+constexpr uint64_t kAtOnce_bytes = uint64_t{128} << 20;
 
 // The pages of a batch, until it is over.
 class Claims {
@@ -40,7 +48,11 @@ bool Tracked::worth_trying() const noexcept {
 }
 
 void Tracked::note_use(DevicePool& pool) noexcept {
-  if (uses_.fetch_add(1, std::memory_order_relaxed) % kMarkEvery == 0) pool.mark_uses();
+  if (uses_.fetch_add(1, std::memory_order_relaxed) % kMarkEvery != 0) return;
+  pool.mark_uses();
+  if (!scouting_.load(std::memory_order_relaxed) &&
+      ThreadSync::now_ns() < until_ns_.load(std::memory_order_relaxed))
+    scout_.nudge();
 }
 
 // Until more work is over than that before the tick.
@@ -90,9 +102,10 @@ bool Tracked::promote(DevicePool& pool, const Submission& submission, uint64_t t
   context.movers_only = true;
   for (;;) {
     const uint64_t over_before = pool.uses_over_before();
+    // What is in use stays for now. It is still one of those that move, and what is away counts:
+    // the policy learns from both how many have to.
     for (size_t i = 0; i < rest.size(); ++i) {
-      const bool taken = !rest[i].resident;
-      rest[i].movable = views[i].movable && !taken && views[i].history.last < over_before;
+      rest[i].needed = views[i].needed || views[i].history.last >= over_before;
     }
     if (spare + found < wanted) {
       for (const uint32_t id : policy::victims(rest, wanted - spare - found, tick, context)) {
@@ -114,7 +127,93 @@ bool Tracked::promote(DevicePool& pool, const Submission& submission, uint64_t t
   const Batch batch{&pool, submission.context, claims.down, claims.up};
   const Outcome outcome = mover_.run_beside(batch, &claims.arrival);
   *arrival = claims.arrival;
+  pool_ = &pool;
+  context_ = submission.context;
+  until_ns_.store(ThreadSync::now_ns() + kLookAhead_ns, std::memory_order_relaxed);
+  scout_.start();
   return outcome.up_bytes > 0;
+}
+
+// Of what came early; what was used since, or left again, is forgotten.
+uint64_t Tracked::waiting_bytes(const std::vector<policy::PageView>& views,
+                                const std::vector<PageId>& ids) {
+  uint64_t bytes = 0;
+  std::erase_if(early_, [&](const Early& early) {
+    for (size_t i = 0; i < ids.size(); ++i) {
+      if (ids[i].span != early.page.span || ids[i].index != early.page.index) continue;
+      if (ids[i].generation != early.page.generation || !views[i].resident ||
+          views[i].history.last > early.came)
+        return true;
+      bytes += views[i].bytes;
+      return false;
+    }
+    return true;
+  });
+  return bytes;
+}
+
+bool Tracked::look_ahead() {
+  const std::lock_guard lock(mover_.mutex());
+  if (context_ == nullptr || fence_.capture_open()) return false;  // see promote()
+  mover_.harvest();
+  fence_.advance();
+  DevicePool& pool = *pool_;
+  const policy::Tick over_before = pool.uses_over_before();
+  const policy::Tick now = pool.touch_tick();
+  std::vector<PageId> ids;
+  std::vector<policy::PageView> views = pool.movable_pages(0, &ids);
+  const uint64_t waiting = waiting_bytes(views, ids);
+  uint64_t away = 0;
+  for (policy::PageView& view : views) {
+    view.needed = view.history.last >= over_before;  // in use
+    if (!view.resident) away += view.bytes;
+  }
+  const uint64_t most = std::min(kMostEarly_bytes, away / kEarlyShare);
+  if (waiting >= most) return false;
+  policy::Context context;
+  context.movers_only = true;
+  context.free_bytes = pool.spare_device_bytes(true);
+  Claims claims(pool);
+  claims.up.reserve(views.size());
+  claims.down.reserve(views.size());
+  early_.reserve(early_.size() + views.size());
+  uint64_t coming = 0;
+  for (const uint32_t id :
+       policy::companions(views, std::min(most - waiting, kAtOnce_bytes), 0, now, context)) {
+    if (!pool.claim_unused(ids[id])) continue;
+    claims.up.push_back(ids[id]);
+    coming += views[id].bytes;
+  }
+  if (coming == 0) return false;
+  uint64_t room = context.free_bytes;
+  if (room < coming) {
+    for (const uint32_t id : policy::victims(views, coming - room, now, context)) {
+      if (!pool.claim_unused(ids[id])) continue;
+      claims.down.push_back(ids[id]);
+      room += views[id].bytes;
+    }
+  }
+  if (room < coming) return false;
+  const Batch batch{&pool, context_, claims.down, claims.up};
+  if (mover_.run_beside(batch, &claims.arrival).up_bytes == 0) return false;
+  for (const PageId& page : claims.up) early_.push_back({page, now});
+  until_ns_.store(ThreadSync::now_ns() + kLookAhead_ns, std::memory_order_relaxed);
+  return true;
+}
+
+void Tracked::scout() {
+  if (ThreadSync::now_ns() >= until_ns_.load(std::memory_order_relaxed)) return;
+  scouting_.store(true, std::memory_order_relaxed);
+  for (uint32_t idle = 0; idle < kIdleRounds && !scout_.stopping();) {
+    const uint64_t start = ThreadSync::now_ns();
+    idle = look_ahead() ? 0 : idle + 1;
+    if (idle == 0) continue;
+    // At most a tenth of the time is spent on looking.
+    const uint64_t pause = std::max(kSlice_ns, 10 * (ThreadSync::now_ns() - start));
+    const timespec time{0, static_cast<long>(std::min<uint64_t>(pause, 100'000'000))};
+    nanosleep(&time, nullptr);
+  }
+  scouting_.store(false, std::memory_order_relaxed);
 }
 
 }  // namespace flexlom::pool

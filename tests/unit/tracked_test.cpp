@@ -2,6 +2,7 @@
 // are there when they are looked at.
 #include <catch2/catch.hpp>
 
+#include <deque>
 #include <thread>
 
 #include "pool/in_flight.h"
@@ -247,4 +248,160 @@ TEST_CASE("tracked: marks do not pile up while nothing moves") {
     bench.fence.advance();
   }
   CHECK(bench.pool->open_marks() <= 2);
+}
+
+// The kernels of a pass each read memory of their own, pass after pass, and the device runs a few
+// submissions behind.
+namespace {
+
+struct CycleBench : TrackedBench {
+  static constexpr size_t kSpans = 40, kRoom = 22, kGranules = 32;  // pages of 64 MiB
+  static constexpr size_t kBehind = 3;
+  // Of the room, one is left to small pages and one is kept ready.
+  static constexpr size_t kAway = kSpans - (kRoom - 2);
+
+  CycleBench() : TrackedBench(kRoom * kGranules, kSpans * kGranules) {
+    // A mover whose patience ends waits for all work instead, and then none of it is running.
+    mover.set_limits({});
+    for (size_t i = 0; i < kSpans; ++i) spans.push_back(make(kGranules, false));
+  }
+  ~CycleBench() {
+    tracked.stop();
+    finish_all();
+  }
+  void finish_all() {
+    for (const auto& [work, p] : running) driver.run_over(p);
+    running.clear();
+    finish_work();
+  }
+
+  struct Pass {
+    size_t brought = 0;  // submissions that brought in what they named
+    size_t failed = 0;   // and those that could not
+    size_t early = 0;    // rounds of looking ahead that brought something in
+  };
+  Pass pass(bool ahead) {
+    Pass result;
+    for (const CUdeviceptr p : spans) {
+      Tracking tracking;
+      const Touched touched = begin({p}, &tracking);
+      if (spilled(p) > 0) {
+        Submission submission;
+        submission.context = context;
+        uint64_t arrival = 0;
+        const bool promoted = tracked.promote(*pool, submission, touched.tick, tracking,
+                                              kGranules * kGranule, &arrival);
+        ++(promoted ? result.brought : result.failed);
+      }
+      submitted(touched);
+      driver.run_on(p, kGranules * kGranule);
+      running.emplace_back(driver.submitted(context), p);
+      pool->mark_uses();
+      while (running.size() > kBehind) {
+        driver.run_over(running.front().second);
+        driver.finish_to(context, running.front().first);
+        running.pop_front();
+      }
+      fence.advance();
+      mover.try_harvest();
+      if (ahead && tracked.look_ahead()) ++result.early;
+    }
+    return result;
+  }
+  uint64_t came_up() const { return mover.stats().promoted_pages; }
+
+  std::vector<CUdeviceptr> spans;
+  std::deque<std::pair<uint64_t, CUdeviceptr>> running;
+};
+
+}  // namespace
+
+// There is always a page whose use is over and comes last, so nobody ever has to wait for work that
+// still runs, and few more pages come up than have no room.
+TEST_CASE("tracked: a cycle half of which fits moves what does not fit, and waits for nothing") {
+  CycleBench bench;
+  bench.pass(false);
+  bench.tracked.stop();  // nobody else looks ahead
+  bench.pass(false);
+  bench.pass(false);
+  for (int i = 0; i < 5; ++i) {
+    const uint64_t before = bench.came_up();
+    const CycleBench::Pass pass = bench.pass(false);
+    CHECK(pass.failed == 0);
+    CHECK(pass.brought > 0);
+    CHECK(bench.came_up() - before <= CycleBench::kAway * 5 / 4 + 1);
+  }
+}
+
+TEST_CASE("tracked: looking ahead brings pages in before they are named") {
+  CycleBench bench;
+  bench.pass(false);
+  bench.tracked.stop();
+  bench.pass(true);
+  bench.pass(true);
+  size_t brought = 0, early = 0;
+  for (int i = 0; i < 5; ++i) {
+    const uint64_t before = bench.came_up();
+    const CycleBench::Pass pass = bench.pass(true);
+    CHECK(pass.failed == 0);
+    brought += pass.brought;
+    early += pass.early;
+    // What waits to be used holds room that others could have.
+    CHECK(bench.came_up() - before <= CycleBench::kAway * 3 / 2);
+  }
+  CHECK(early > 10 * brought);
+
+  bench.pass(false);  // what had come early is used
+  SECTION("again, now") { CHECK(bench.tracked.look_ahead()); }
+  SECTION("not while a capture is open") {
+    bench.fence.capture_opening();
+    bench.driver.capturing = true;
+    for (int i = 0; i < 5; ++i) CHECK_FALSE(bench.tracked.look_ahead());
+    bench.driver.capturing = false;
+    bench.fence.capture_closed();
+  }
+  SECTION("not with a context that has ended") {
+    {
+      const std::lock_guard lock(bench.mover.mutex());
+      bench.tracked.forget(bench.context);
+    }
+    for (int i = 0; i < 5; ++i) CHECK_FALSE(bench.tracked.look_ahead());
+  }
+}
+
+TEST_CASE("tracked: what came early and is not named does not grow without bound") {
+  CycleBench bench;
+  bench.pass(false);
+  bench.tracked.stop();
+  for (int i = 0; i < 4; ++i) bench.pass(true);
+  bench.finish_all();
+  size_t rounds = 0;
+  while (rounds < 100 && bench.tracked.look_ahead()) {
+    bench.mover.settle_arrivals();
+    ++rounds;
+  }
+  CHECK(rounds <= CycleBench::kAway / 4);
+}
+
+TEST_CASE("tracked: the thread that looks ahead works by itself, and ends") {
+  CycleBench bench;
+  for (int i = 0; i < 3; ++i) bench.pass(false);
+  bench.finish_all();
+  const uint64_t before = bench.mover.stats().beside;
+  for (int i = 0; i < 3; ++i) {
+    for (const CUdeviceptr p : bench.spans) {
+      bench.work({p});
+      bench.finish_work();
+      bench.tracked.note_use(*bench.pool);
+      std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    }
+  }
+  CHECK(bench.mover.stats().beside > before);
+  bench.tracked.stop();
+  bench.mover.settle_arrivals();
+  bench.verify();
+  const uint64_t after = bench.mover.stats().beside;
+  bench.tracked.note_use(*bench.pool);
+  std::this_thread::sleep_for(std::chrono::milliseconds(20));
+  CHECK(bench.mover.stats().beside == after);
 }
