@@ -80,8 +80,8 @@ inline CUstream stream_of(const CUlaunchConfig* config, CUfunction, void**, void
   return config != nullptr ? config->hStream : nullptr;
 }
 
-inline bool per_thread_default_stream(Entry e) noexcept {
-  const std::string_view name = entry_info[index_of(e)].name;
+constexpr bool per_thread_default_stream(Entry e) noexcept {
+  const std::string_view name = kEntryNames[index_of(e)];
   return name.ends_with("_ptsz") || name.ends_with("_ptds");
 }
 

@@ -8,6 +8,7 @@
 #include <cuda.h>
 
 #include <cstdint>
+#include <string_view>
 
 #include "interpose/doors/interop_types.h"
 
@@ -15,6 +16,13 @@ namespace flexlom::doors {
 
 enum class Entry : uint16_t {
 #define FLEXLOM_ENTRY(symbol, prototype, door) symbol,
+#include "entries.inc"
+#undef FLEXLOM_ENTRY
+};
+
+// At compile time; entry_info has them at run time.
+inline constexpr std::string_view kEntryNames[] = {
+#define FLEXLOM_ENTRY(symbol, prototype, door) #symbol,
 #include "entries.inc"
 #undef FLEXLOM_ENTRY
 };

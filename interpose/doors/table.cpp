@@ -38,7 +38,7 @@ struct GateDoor<E, CUresult (*)(A...)> {
   [[gnu::noinline]] static CUresult watched(CUresult (*real)(A...), A... a) {
     heat::Named named;
     heat::names(E, named, a...);
-    const bool per_thread = per_thread_default_stream(E);
+    constexpr bool per_thread = per_thread_default_stream(E);
     Watch watch(named, stream_of(a...), per_thread);
     if (gate.beside.tracking.load(std::memory_order_relaxed)) {
       heat::host_data(
@@ -72,7 +72,8 @@ struct LookDoor<E, CUresult (*)(A...)> {
   }
 
   [[gnu::noinline]] static CUresult looked(CUresult (*real)(A...), A... a) {
-    guard::Waiting waiting(E, a..., per_thread_default_stream(E));
+    constexpr bool per_thread = per_thread_default_stream(E);
+    guard::Waiting waiting(E, a..., per_thread);
     const CUresult r = real(a...);
     waiting.done(r);
     return r;
