@@ -238,16 +238,11 @@ struct Wanted {
 };
 
 bool read(const std::string& file, const Wanted& wanted, Advice* advice) {
-  Progress progress("reading " + file);
-  trace::ReadHooks hooks;
-  if (progress.shown())
-    hooks.progress = [&](uint64_t done, uint64_t total) { progress.update(done, total); };
   AdviseReader reader;
+  trace::ReadHooks hooks;
   hooks.record = [&](const trace::Record& record) { reader.record(record, advice->log); };
   std::string error;
-  const bool good = trace::read_log(file, advice->log, &error, hooks);
-  progress.clear();
-  if (!good) {
+  if (!read_with_progress(file, advice->log, &error, hooks)) {
     complain(printable(error));
     return false;
   }

@@ -8,6 +8,7 @@
 
 #include "interpose/tool/groups.h"
 #include "interpose/tool/output_file.h"
+#include "interpose/tool/symbols.h"
 #include "interpose/trace/summary.h"
 
 namespace flexlom::tool {
@@ -39,8 +40,11 @@ std::unique_ptr<Exporter> folded_exporter(OutputFile& out, const ExportOptions& 
 std::unique_ptr<Exporter> speedscope_exporter(OutputFile& out, const ExportOptions& options);
 std::unique_ptr<Exporter> torch_exporter(OutputFile& out, const ExportOptions& options);
 
-// On standard error: what of the log was left out because it could not be read.
-void tell_of_damage(const std::string& file, const trace::Summary& log);
+// Reads a log through an exporter and closes what it writes to. Tells on standard error what could
+// not be read of the log, and which names were not found. False, after complaining, when the log
+// cannot be read at all or the output cannot be written.
+bool export_log(const std::string& file, const SymbolOptions& symbols, Exporter& exporter,
+                OutputFile& out);
 
 // "folded, speedscope, ..."
 std::string format_names();

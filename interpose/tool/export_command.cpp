@@ -10,7 +10,6 @@
 #include "interpose/tool/export.h"
 #include "interpose/tool/output.h"
 #include "interpose/tool/progress.h"
-#include "interpose/tool/symbols.h"
 
 namespace flexlom::tool {
 namespace {
@@ -122,35 +121,12 @@ void check(Arguments& arguments, const Request& request) {
 int make(const Request& request, const std::string& file) {
   OutputFile out(request.output);
   const std::unique_ptr<Exporter> exporter = request.format->make(out, request.options);
-  Progress progress("reading " + file);
-  trace::Summary log;
-  Symbols symbols(request.symbols);
-  symbols.attach(log);
-  trace::ReadHooks hooks;
-  hooks.record = [&](const trace::Record& record) { exporter->record(record, log); };
-  hooks.stop = [&] { return out.failed(); };
-  if (progress.shown())
-    hooks.progress = [&](uint64_t done, uint64_t total) { progress.update(done, total); };
-  std::string error;
-  const bool good = trace::read_log(file, log, &error, hooks);
-  progress.clear();
-  if (!good) {
-    complain(printable(error));
-    return 1;
-  }
-  if (!out.failed()) exporter->finish(log);
-  if (!out.close()) {
-    complain(printable(out.error()));
-    return 1;
-  }
-  tell_of_damage(file, log);
-  tell_of(symbols);
+  if (!export_log(file, request.symbols, *exporter, out)) return 1;
   if (out.written_bytes() == 0) complain(printable(file) + ": there is nothing of this in it");
   return 0;
 }
 
-}  // namespace
-
+// On standard error: what of the log was left out because it could not be read.
 void tell_of_damage(const std::string& file, const trace::Summary& log) {
   if (log.bad_line_count != 0) {
     const trace::BadLine& bad = log.bad_lines.front();
@@ -164,6 +140,31 @@ void tell_of_damage(const std::string& file, const trace::Summary& log) {
   if (log.dropped != 0)
     complain(fmt::format("{}: {} records were dropped when it was written", printable(file),
                          log.dropped));
+}
+
+}  // namespace
+
+bool export_log(const std::string& file, const SymbolOptions& symbol_options, Exporter& exporter,
+                OutputFile& out) {
+  trace::Summary log;
+  Symbols symbols(symbol_options);
+  symbols.attach(log);
+  trace::ReadHooks hooks;
+  hooks.record = [&](const trace::Record& record) { exporter.record(record, log); };
+  hooks.stop = [&] { return out.failed(); };
+  std::string error;
+  if (!read_with_progress(file, log, &error, hooks)) {
+    complain(printable(error));
+    return false;
+  }
+  if (!out.failed()) exporter.finish(log);
+  if (!out.close()) {
+    complain(printable(out.error()));
+    return false;
+  }
+  tell_of_damage(file, log);
+  tell_of(symbols);
+  return true;
 }
 
 std::string format_names() {

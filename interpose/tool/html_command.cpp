@@ -9,7 +9,6 @@
 #include "interpose/tool/export.h"
 #include "interpose/tool/html_page.h"
 #include "interpose/tool/output.h"
-#include "interpose/tool/progress.h"
 #include "interpose/tool/symbols.h"
 
 namespace flexlom::tool {
@@ -39,28 +38,7 @@ int make(const std::string& file, const std::string& output, const HtmlOptions& 
          const SymbolOptions& symbol_options) {
   OutputFile out(output);
   HtmlPage page(out, options);
-  Progress progress("reading " + file);
-  trace::Summary log;
-  Symbols symbols(symbol_options);
-  symbols.attach(log);
-  trace::ReadHooks hooks;
-  hooks.record = [&](const trace::Record& record) { page.record(record, log); };
-  if (progress.shown())
-    hooks.progress = [&](uint64_t done, uint64_t total) { progress.update(done, total); };
-  std::string error;
-  const bool good = trace::read_log(file, log, &error, hooks);
-  progress.clear();
-  if (!good) {
-    complain(printable(error));
-    return 1;
-  }
-  page.finish(log);
-  if (!out.close()) {
-    complain(printable(out.error()));
-    return 1;
-  }
-  tell_of_damage(file, log);
-  tell_of(symbols);
+  if (!export_log(file, symbol_options, page, out)) return 1;
   if (output != "-")
     fmt::print("wrote {} ({}); open it in a browser\n", printable(output),
                human_bytes(out.written_bytes()));

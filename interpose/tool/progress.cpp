@@ -49,4 +49,12 @@ void Progress::clear() {
   fflush(stderr);
 }
 
+bool read_with_progress(const std::string& file, trace::Summary& log, std::string* error,
+                        trace::ReadHooks hooks) {
+  Progress progress("reading " + file);
+  if (progress.shown())
+    hooks.progress = [&](uint64_t done, uint64_t total) { progress.update(done, total); };
+  return trace::read_log(file, log, error, hooks);
+}
+
 }  // namespace flexlom::tool

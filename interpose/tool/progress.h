@@ -5,6 +5,8 @@
 #include <cstdint>
 #include <string>
 
+#include "interpose/trace/summary.h"
+
 namespace flexlom::tool {
 
 // Draws on standard error when that is a terminal, else nothing at all. Nothing is drawn for work
@@ -26,5 +28,9 @@ class Progress {
   bool drawn_ = false;
   std::chrono::steady_clock::time_point next_;
 };
+
+// trace::read_log() with the progress drawn; hooks.progress is its own.
+bool read_with_progress(const std::string& file, trace::Summary& log, std::string* error,
+                        trace::ReadHooks hooks = {});
 
 }  // namespace flexlom::tool

@@ -83,14 +83,11 @@ class Reader {
 }  // namespace
 
 bool read_replay(const std::string& file, int device, ReplayTrace* trace, std::string* error) {
-  Progress progress("reading " + file);
-  trace::ReadHooks hooks;
-  if (progress.shown())
-    hooks.progress = [&](uint64_t done, uint64_t total) { progress.update(done, total); };
   Reader reader;
+  trace::ReadHooks hooks;
   hooks.record = [&](const trace::Record& record) { reader.record(record); };
   trace::Summary log;
-  if (!trace::read_log(file, log, error, hooks)) return false;
+  if (!read_with_progress(file, log, error, hooks)) return false;
   if (!reader.finish(device, trace)) {
     *error = file + ": no allocations to replay";
     return false;

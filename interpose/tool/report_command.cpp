@@ -30,13 +30,8 @@ Reads trace logs written with FLEXLOM_TRACE (or flexlom run --trace); "-" is sta
 )";
 
 bool read(const std::string& file, trace::Summary& summary) {
-  Progress progress("reading " + file);
-  trace::ReadHooks hooks;
-  if (progress.shown())
-    hooks.progress = [&](uint64_t done, uint64_t total) { progress.update(done, total); };
   std::string error;
-  const bool good = trace::read_log(file, summary, &error, hooks);
-  progress.clear();
+  const bool good = read_with_progress(file, summary, &error);
   if (!good) complain(printable(error));
   return good;
 }
