@@ -2,6 +2,8 @@
 // _memory_viz.py, of the memory of the whole process. See torch_memory.h for what is what.
 #include <fmt/format.h>
 
+#include <unordered_map>
+
 #include "interpose/tool/export.h"
 #include "interpose/tool/output.h"
 #include "interpose/tool/pickle.h"
@@ -28,7 +30,8 @@ class TorchExporter : public Exporter {
       const uint64_t held = record.given_bytes.value_or(0);
       uint64_t asked = record.asked_bytes.value_or(0);
       if (log.failure_count == log.failures.size()) asked = log.failures.back().asked_bytes;
-      memory_.out_of_memory(record.device, asked, budget > held ? budget - held : 0, time_us);
+      memory_.out_of_memory(record.device, asked, budget > held ? budget - held : 0,
+                            log.frames.find(record.frame), time_us);
     }
     if (!record.address) return;
     const uint64_t address = *record.address;
@@ -67,25 +70,30 @@ class TorchExporter : public Exporter {
     places_ = log.devices.empty() ? 1 : log.devices.rbegin()->first + 1;
     for (const auto& [place, events] : memory_.events()) places_ = std::max(places_, place + 1);
     start_us_ = log.wall_ns / 1000;
-    write_frames(log);
+    memo_of_site_.resize(log.sites.size());
 
     pickle_.begin();
     pickle_.dict();
     pickle_.mark();
-    pickle_.text("segments");
-    pickle_.list();
-    pickle_.mark();
-    memory_.each_segment([this](const TorchMemory::Segment& segment) { write(segment); });
-    pickle_.append_all();
-    pickle_.text("device_traces");
-    pickle_.list();
-    pickle_.mark();
-    for (int place = 0; place < places_; place++) write_trace(place);
-    write_trace(TorchMemory::host);
-    pickle_.append_all();
-    pickle_.text("allocator_settings");
+    pickle_.word("segments");
+    PickleList segments(pickle_);
+    memory_.each_segment([&](const TorchMemory::Segment& segment) {
+      segments.next();
+      write(segment, log);
+    });
+    segments.end();
+    pickle_.word("device_traces");
+    PickleList traces(pickle_);
+    for (int place = 0; place < places_; place++) {
+      traces.next();
+      write_trace(place, log);
+    }
+    traces.next();
+    write_trace(TorchMemory::host, log);
+    traces.end();
+    pickle_.word("allocator_settings");
     pickle_.dict();
-    pickle_.text("external_annotations");
+    pickle_.word("external_annotations");
     pickle_.list();
     pickle_.set_all();
     pickle_.stop();
@@ -100,39 +108,56 @@ class TorchExporter : public Exporter {
 
   int index_of(int place) const { return place == TorchMemory::host ? places_ : place; }
 
-  // The frames of a site, pickled once, leaf first.
-  void write_frames(const Summary& log) {
-    for (SiteId id = 0; id < log.sites.size(); id++) {
-      const trace::Site& site = log.sites[id];
-      const std::string call = printable(log.sites.call_name(site.call));
-      std::string frames;
-      Pickle pickle(frames);
-      pickle.list();
-      pickle.mark();
-      frame(pickle, call.empty() ? "unknown call" : call, "libcuda.so.1");
-      for (const trace::FrameLabel& label : log.frames.stack(site.frame))
-        frame(pickle, printable(label.function), printable(label.file), label.line);
-      frame(pickle,
-            site.asked_bytes == 0
-                ? std::string("other sizes")
-                : fmt::format("{} ({} bytes)", human_bytes(site.asked_bytes), site.asked_bytes),
-            "size asked for");
-      pickle.append_all();
-      frames_.push_back(std::move(frames));
+  // The frames of an allocation, leaf first. Most of a snapshot would be the same frames again.
+  void frames(SiteId id, const Summary& log) {
+    pickle_.word("frames");
+    uint32_t& memo = memo_of_site_[id];
+    if (memo != 0) return pickle_.recall(memo);
+    const trace::Site& site = log.sites[id];
+    const std::string call = printable(log.sites.call_name(site.call));
+    PickleList list(pickle_);
+    list.next();
+    frame(call.empty() ? "unknown call" : call, "libcuda.so.1");
+    callers(list, site.frame, log);
+    list.next();
+    frame(site.asked_bytes == 0
+              ? std::string("other sizes")
+              : fmt::format("{} ({} bytes)", human_bytes(site.asked_bytes), site.asked_bytes),
+          "size asked for");
+    list.end();
+    memo = pickle_.remember();  // never 0: the word "frames" has been remembered before
+  }
+
+  void callers(PickleList& list, trace::FrameId innermost, const Summary& log) {
+    for (const trace::FrameLabel& label : log.frames.stack(innermost)) {
+      list.next();
+      frame(printable(label.function), printable(label.file), label.line);
     }
   }
 
-  static void frame(Pickle& pickle, const std::string& name, const std::string& file,
-                    uint64_t line = 0) {
-    pickle.dict();
-    pickle.mark();
-    pickle.item("name", name);
-    pickle.item("filename", file);
-    pickle.item("line", line);
-    pickle.set_all();
+  // The viewer takes memory without frames for older than the recording.
+  void own_frame(const char* what) {
+    pickle_.word("frames");
+    PickleList list(pickle_);
+    list.next();
+    frame(what, "flexlom");
+    list.end();
   }
 
-  void write(const TorchMemory::Segment& segment) {
+  void frame(const std::string& name, const std::string& file, uint64_t line = 0) {
+    const std::string key = fmt::format("{}\n{}\n{}", name, file, line);
+    if (const auto known = memo_of_frame_.find(key); known != memo_of_frame_.end())
+      return pickle_.recall(known->second);
+    pickle_.dict();
+    pickle_.mark();
+    pickle_.item("name", name);
+    pickle_.item("filename", file);
+    pickle_.item("line", line);
+    pickle_.set_all();
+    memo_of_frame_.emplace(key, pickle_.remember());
+  }
+
+  void write(const TorchMemory::Segment& segment, const Summary& log) {
     uint64_t allocated = 0, requested = 0;
     for (const TorchMemory::Block& block : segment.blocks) {
       if (block.requested != 0) allocated += block.size;
@@ -147,84 +172,88 @@ class TorchExporter : public Exporter {
     pickle_.item("active_size", allocated);
     pickle_.item("requested_size", requested);
     pickle_.item("stream", 0);
-    pickle_.item("segment_type", "large");
-    pickle_.text("is_expandable");
+    pickle_.word("segment_type");
+    pickle_.word("large");
+    pickle_.word("is_expandable");
     pickle_.yes();
-    no_frames();
-    pickle_.text("blocks");
-    pickle_.list();
-    pickle_.mark();
+    own_frame("pages side by side");
+    pickle_.word("blocks");
+    PickleList blocks(pickle_);
     for (const TorchMemory::Block& block : segment.blocks) {
+      blocks.next();
       pickle_.dict();
       pickle_.mark();
       pickle_.item("address", block.address);
       pickle_.item("size", block.size);
       pickle_.item("requested_size", block.requested);
-      pickle_.item("state", block.requested == 0 ? "inactive" : "active_allocated");
+      pickle_.word("state");
+      pickle_.word(block.requested == 0 ? "inactive" : "active_allocated");
       if (block.requested == 0) {
-        no_frames();
+        pickle_.word("frames");
+        pickle_.list();
       } else {
-        frames(block.site);
+        frames(block.site, log);
       }
       pickle_.set_all();
     }
-    pickle_.append_all();
+    blocks.end();
     pickle_.set_all();
     put();
   }
 
-  void no_frames() {
-    pickle_.text("frames");
-    pickle_.list();
-  }
-
-  void frames(SiteId site) {
-    pickle_.text("frames");
-    text_ += frames_[site];
-  }
-
-  void write_trace(int place) {
-    pickle_.list();
+  void write_trace(int place, const Summary& log) {
+    PickleList list(pickle_);
     const auto events = memory_.events().find(place);
     if (events == memory_.events().end()) return;
-    pickle_.mark();
+    auto write_next = [&](const TorchEvent& event, std::string_view action) {
+      list.next();
+      write(event, action, log);
+    };
     for (const TorchEvent& event : events->second) {
       switch (event.action) {
         case TorchAction::alloc:
-          write(event, "alloc");
+          write_next(event, "alloc");
           break;
         case TorchAction::free:  // readers expect the pair
-          write(event, "free_requested");
-          write(event, "free_completed");
+          write_next(event, "free_requested");
+          write_next(event, "free_completed");
           break;
         case TorchAction::map:
-          write(event, "segment_map");
+          write_next(event, "segment_map");
           break;
         case TorchAction::unmap:
-          write(event, "segment_unmap");
+          write_next(event, "segment_unmap");
           break;
         case TorchAction::oom:
-          write(event, "oom");
+          write_next(event, "oom");
           break;
       }
       put();
     }
-    pickle_.append_all();
+    list.end();
   }
 
-  void write(const TorchEvent& event, std::string_view action) {
+  void write(const TorchEvent& event, std::string_view action, const Summary& log) {
     const bool of_block = event.action == TorchAction::alloc || event.action == TorchAction::free;
     pickle_.dict();
     pickle_.mark();
-    pickle_.item("action", action);
+    pickle_.word("action");
+    pickle_.word(action);
     pickle_.item(event.action == TorchAction::oom ? "device_free" : "addr", event.address);
     pickle_.item("size", event.size);
     pickle_.item("stream", of_block ? event.stream : 0);
     pickle_.item("time_us", start_us_ + event.time_us);
     if (of_block) {
-      frames(event.site);
+      frames(event.site, log);
+    } else if (event.action == TorchAction::oom) {
+      pickle_.word("frames");
+      PickleList list(pickle_);
+      list.next();
+      frame("a request that failed", "flexlom");
+      callers(list, event.frame, log);
+      list.end();
     } else {
-      no_frames();
+      own_frame(event.action == TorchAction::map ? "page mapped" : "page unmapped");
     }
     pickle_.set_all();
   }
@@ -235,7 +264,9 @@ class TorchExporter : public Exporter {
   Pickle pickle_{text_};
   int places_ = 1;
   uint64_t start_us_ = 0;
-  std::vector<std::string> frames_;  // by site
+  // What frames() and frame() can recall.
+  std::vector<uint32_t> memo_of_site_;  // 0: not yet
+  std::unordered_map<std::string, uint32_t> memo_of_frame_;
 };
 
 }  // namespace

@@ -152,11 +152,13 @@ void TorchMemory::free(uint64_t address, uint64_t time_us) {
     page = page->second.made_up ? drop_page(page, time_us) : std::next(page);
 }
 
-void TorchMemory::out_of_memory(int device, uint64_t asked, uint64_t free_bytes, uint64_t time_us) {
+void TorchMemory::out_of_memory(int device, uint64_t asked, uint64_t free_bytes,
+                                trace::FrameId frame, uint64_t time_us) {
   TorchEvent event;
   event.action = TorchAction::oom;
   event.address = free_bytes;
   event.size = asked;
+  event.frame = frame;
   event.time_us = time_us;
   emit(device, event);
 }

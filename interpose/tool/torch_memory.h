@@ -20,7 +20,8 @@ enum class TorchAction : uint8_t { alloc, free, map, unmap, oom };
 struct TorchEvent {
   uint64_t address = 0;  // oom: bytes that were free on the device
   uint64_t size = 0, stream = 0, time_us = 0;
-  trace::SiteId site = 0;  // of allocations
+  trace::SiteId site = 0;    // of allocations
+  trace::FrameId frame = 0;  // oom: who asked
   TorchAction action{};
 };
 
@@ -39,7 +40,8 @@ class TorchMemory {
   void alloc(int device, uint64_t address, uint64_t asked, uint64_t given, trace::SiteId site,
              uint64_t stream, uint64_t time_us);
   void free(uint64_t address, uint64_t time_us);
-  void out_of_memory(int device, uint64_t asked, uint64_t free_bytes, uint64_t time_us);
+  void out_of_memory(int device, uint64_t asked, uint64_t free_bytes, trace::FrameId frame,
+                     uint64_t time_us);
 
   struct Block {
     uint64_t address = 0, size = 0;

@@ -171,9 +171,20 @@ def check_torch(log, export):
     data = open(export, "rb").read()
     # The viewer's own reader knows these and little more.
     known = {"PROTO", "EMPTY_DICT", "EMPTY_LIST", "MARK", "SETITEMS", "APPENDS", "BINUNICODE",
-             "BININT", "LONG1", "NEWTRUE", "STOP"}
-    opcodes = {opcode.name for opcode, _, _ in pickletools.genops(data)}
-    assert opcodes <= known, opcodes - known
+             "BININT", "LONG1", "NEWTRUE", "STOP", "BINPUT", "LONG_BINPUT", "BINGET", "LONG_BINGET"}
+    made = {"EMPTY_DICT", "EMPTY_LIST", "BINUNICODE", "BININT", "LONG1", "NEWTRUE", "BINGET",
+            "LONG_BINGET"}
+    marks = [0]
+    for opcode, _, _ in pickletools.genops(data):
+        name = opcode.name
+        assert name in known, name
+        if name == "MARK":
+            marks.append(0)
+        elif name in ("APPENDS", "SETITEMS"):
+            # All of them are arguments of one call, and a browser fails beyond some 120 000.
+            assert 0 < marks.pop() <= 1000, "too many at once for a reader in a browser"
+        elif name in made:
+            marks[-1] += 1
     assert data[:2] == b"\x80\x02", "not protocol 2"
     snapshot = pickle.loads(data)
     assert set(snapshot) >= {"segments", "device_traces"}
@@ -224,9 +235,10 @@ def replay_backwards(trace, segments, blocks):
             continue
         if action == "oom":
             assert "addr" not in event and event["device_free"] >= 0 and event["size"] >= 0
+            assert event["frames"][0]["name"] == "a request that failed", event
             continue
         address, size = event["addr"], event["size"]
-        assert size > 0
+        assert size > 0 and event["frames"], "taken for memory from before the recording"
         if action == "alloc":
             assert blocks.pop(address) == size and event["frames"], "an allocation of nothing"
         elif action == "free_completed":

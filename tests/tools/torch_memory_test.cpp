@@ -144,8 +144,9 @@ TEST_CASE("only the last events are kept, and impossible ones do nothing") {
   memory.move(base + 99 * page, 0, 1);
   memory.free(base, 1);
   CHECK(memory.dropped() == 3);
-  memory.out_of_memory(0, 77, 5, 9);
+  memory.out_of_memory(0, 77, 5, 3, 9);
   CHECK(told(memory, 0) == "map 4+2097152; oom 5+77; ");
+  CHECK(memory.events().at(0).back().frame == 3);
 }
 
 TEST_CASE("whatever a log says, blocks lie in segments and nothing overlaps") {
