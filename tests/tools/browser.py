@@ -107,6 +107,12 @@ class Browser:
             self.problems.append(str(params["args"]))
         elif name == "Log.entryAdded" and params["entry"]["level"] in ("error", "warning"):
             self.problems.append(params["entry"]["text"])
+        elif name == "Page.javascriptDialogOpening":
+            # The page stands still until it is answered; the answer to that is of no interest.
+            self.problems.append(params["message"])
+            message = {"id": 1 << 30, "sessionId": self.session,
+                       "method": "Page.handleJavaScriptDialog", "params": {"accept": True}}
+            os.write(self.out, json.dumps(message).encode() + b"\0")
         elif name == "Network.requestWillBeSent":
             self.requests.append(params["request"]["url"])
 

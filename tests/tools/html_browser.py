@@ -10,18 +10,8 @@ Ends with the line that tests/run adds up; 77 when there is no browser.
 import sys
 
 import browser
-
-passed = failed = 0
-
-
-def expect(holds, what, *details):
-    global passed, failed
-    if holds:
-        passed += 1
-    else:
-        failed += 1
-        print("FAILED:", what, *details)
-
+import tally
+from tally import expect
 
 # Of a canvas: how many of its pixels have the colour of a variable of the theme, and how many are
 # drawn at all.
@@ -317,8 +307,7 @@ def main():
     with browser.Browser(path) as tab:
         for check, page in zip((moving, spilling, hostile, large), sys.argv[1:]):
             check(tab, page)
-    print(f"{passed} passed, {failed} failed, 0 skipped")
-    return 1 if failed else 0
+    return tally.finish()
 
 
 sys.exit(main())

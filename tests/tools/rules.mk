@@ -6,7 +6,7 @@ ALL += $(BUILD)/tests/tools_unit
 
 TESTS += $(BUILD)/tests/tools_unit tests/tools/launcher tests/tools/doctor tests/tools/install \
   tests/tools/bootstrap tests/tools/trace_log tests/tools/export tests/tools/advise \
-  tests/tools/html tests/tools/walk_through tests/tools/completions
+  tests/tools/html tests/tools/viewers/run tests/tools/walk_through tests/tools/completions
 
 # A log of any length, for measuring what reads logs.
 $(eval $(call program,tests/large_log,tests/tools/large_log/generate.cpp,))
