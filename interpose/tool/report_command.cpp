@@ -24,7 +24,8 @@ Reads trace logs written with FLEXLOM_TRACE (or flexlom run --trace); "-" is sta
                in the device, callers, call, stream and size class of an allocation, written as
                gpu0;cuMemAllocAsync;stream 0x7f00;1 MiB to 2 MiB
   --ignore RE  without what matches this
-  --diff BASE  what has changed since this other log
+  --diff BASE  what has changed since this other log: by the functions that called where both have
+               call stacks, what has grown most first; else by call and size
   --json       one JSON object per log
 {}The exit status is 1 when a log cannot be read at all. Damaged lines are counted and reported.
 )";
@@ -73,6 +74,10 @@ int report_command(Words words) {
   }
 
   trace::Summary base;
+  SymbolOptions base_symbol_options = symbol_options;
+  base_symbol_options.perf_map.clear();  // the option is of the other process
+  Symbols base_symbols(base_symbol_options);
+  base_symbols.attach(base);
   if (!base_file.empty() && !read(base_file, base)) return 1;
   int status = 0;
   for (const std::string& file : arguments.files()) {
@@ -91,6 +96,7 @@ int report_command(Words words) {
     }
     tell_of(symbols);
   }
+  tell_of(base_symbols);
   return status;
 }
 

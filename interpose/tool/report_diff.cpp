@@ -1,10 +1,11 @@
-// flexlom report --diff: what changed between two logs, by call and size.
+// flexlom report --diff: what changed between two logs, by caller or by call and size.
 #include <fmt/format.h>
 
 #include <algorithm>
 #include <map>
 #include <tuple>
 
+#include "interpose/tool/caller_chains.h"
 #include "interpose/tool/json_builder.h"
 #include "interpose/tool/output.h"
 #include "interpose/tool/report_text.h"
@@ -16,9 +17,8 @@ using trace::Summary;
 
 // One group in both logs.
 struct Pair {
-  int device = 0;
-  std::string call;
-  uint64_t asked_bytes = 0;
+  Group group;                   // of both: sizes, and the call
+  const Summary* log = nullptr;  // that the frame of the group is of
   uint64_t base = 0, now = 0;
 
   uint64_t distance() const { return now > base ? now - base : base - now; }
@@ -26,33 +26,64 @@ struct Pair {
 
 using Value = uint64_t (*)(const Group&);
 
-// Groups whose value differs, the greatest difference first.
-std::vector<Pair> pairs(const std::vector<Group>& base, const std::vector<Group>& now,
-                        Value value) {
-  std::map<std::tuple<int, std::string, uint64_t>, Pair> both;
-  auto place = [&both](const Group& group) -> Pair& {
-    Pair& pair = both[{group.device, group.call, group.asked_bytes}];
-    pair.device = group.device;
-    pair.call = group.call;
-    pair.asked_bytes = group.asked_bytes;
-    return pair;
-  };
-  for (const Group& group : base) place(group).base += value(group);
-  for (const Group& group : now) place(group).now += value(group);
-  std::vector<Pair> list;
-  for (auto& [key, pair] : both) {
-    if (pair.base != pair.now) list.push_back(std::move(pair));
-  }
-  std::stable_sort(list.begin(), list.end(),
-                   [](const Pair& a, const Pair& b) { return a.distance() > b.distance(); });
-  return list;
-}
+// The lists of two logs, brought together by caller where both logs have stacks, else by call and
+// size.
+class Comparison {
+ public:
+  Comparison(const Summary& base, const Summary& now)
+      : base_(base),
+        now_(now),
+        by_(base.frames.size() != 0 && now.frames.size() != 0 ? By::stack : By::size) {}
 
-std::vector<Group> peaks_of_all_devices(const Summary& log, const Filter& filter) {
+  By by() const { return by_; }
+  const Summary& base() const { return base_; }
+  const Summary& now() const { return now_; }
+
+  // Groups whose value differs: by caller those that have grown most come first, by size those
+  // that differ most.
+  std::vector<Pair> pairs(const std::vector<Group>& base, const std::vector<Group>& now,
+                          Value value) {
+    std::map<std::tuple<int, std::string, uint64_t>, Pair> both;
+    for (const Group& group : now) place(both, group, now_).now += value(group);
+    for (const Group& group : base) place(both, group, base_).base += value(group);
+    std::vector<Pair> list;
+    for (auto& [key, pair] : both) {
+      if (pair.base != pair.now) list.push_back(std::move(pair));
+    }
+    std::stable_sort(list.begin(), list.end(), [this](const Pair& a, const Pair& b) {
+      const bool a_grew = a.now > a.base, b_grew = b.now > b.base;
+      if (by_ == By::stack && a_grew != b_grew) return a_grew;
+      return a.distance() > b.distance();
+    });
+    return list;
+  }
+
+ private:
+  using Both = std::map<std::tuple<int, std::string, uint64_t>, Pair>;
+
+  Pair& place(Both& both, const Group& group, const Summary& log) {
+    const uint64_t what = by_ == By::stack ? chains_.of(log, group.frame) : group.asked_bytes;
+    const auto [place, is_new] = both.try_emplace({group.device, group.call, what});
+    Pair& pair = place->second;
+    if (is_new) {
+      pair.group = group;
+      pair.log = &log;
+    }
+    pair.group.smallest = std::min(pair.group.smallest, group.smallest);
+    pair.group.largest = std::max(pair.group.largest, group.largest);
+    if (pair.group.smallest != pair.group.largest) pair.group.asked_bytes = 0;
+    return pair;
+  }
+
+  const Summary &base_, &now_;
+  const By by_;
+  CallerChains chains_;
+};
+
+std::vector<Group> peaks_of_all_devices(const Summary& log, const Filter& filter, By by) {
   std::vector<Group> groups;
   for (const auto& [ordinal, device] : log.devices) {
-    for (Group& group : peak_groups(log, ordinal, filter, By::size))
-      groups.push_back(std::move(group));
+    for (Group& group : peak_groups(log, ordinal, filter, by)) groups.push_back(std::move(group));
   }
   return groups;
 }
@@ -105,8 +136,8 @@ std::string change(uint64_t base, uint64_t now, bool bytes) {
   return now > base ? "+" + amount(now - base, bytes) : "-" + amount(base - now, bytes);
 }
 
-void write_pairs(std::string& out, const char* title, const std::vector<Pair>& list, size_t top,
-                 bool bytes) {
+void write_pairs(std::string& out, const char* title, const std::vector<Pair>& list, By by,
+                 size_t top, bool bytes) {
   out += fmt::format("\n{}\n", title);
   if (list.empty()) out += "  no difference\n";
   for (size_t i = 0; i < std::min(top, list.size()); i++) {
@@ -114,47 +145,67 @@ void write_pairs(std::string& out, const char* title, const std::vector<Pair>& l
     const char* news = pair.base == 0 ? "  (new)" : pair.now == 0 ? "  (gone)" : "";
     out +=
         fmt::format("  {:>12}  {:>10} -> {:<10}  {} on {}{}\n", change(pair.base, pair.now, bytes),
-                    amount(pair.base, bytes), amount(pair.now, bytes),
-                    call_and_size(pair.call, pair.asked_bytes), device_name(pair.device), news);
+                    amount(pair.base, bytes), amount(pair.now, bytes), call_and_size(pair.group),
+                    device_name(pair.group.device), news);
+    if (by == By::stack) write_stack(out, *pair.log, pair.group.frame, stack_indent);
   }
   if (list.size() > top) out += fmt::format("  and {} more\n", list.size() - top);
 }
 
-std::string json_pairs(const std::vector<Pair>& list, size_t top) {
+std::string json_pairs(const std::vector<Pair>& list, By by, size_t top) {
   Json array('[');
   for (size_t i = 0; i < std::min(top, list.size()); i++) {
     const Pair& pair = list[i];
     Json json('{');
-    json.raw("device", std::to_string(pair.device)).text("call", pair.call);
-    json.number("asked_bytes", pair.asked_bytes);
+    json.raw("device", std::to_string(pair.group.device)).text("call", pair.group.call);
+    json.number("asked_bytes", pair.group.asked_bytes);
     json.number("base", pair.base).number("now", pair.now);
+    if (by == By::stack) add_stack(json, *pair.log, pair.group.frame);
     array.raw("", json.end());
   }
   return array.end();
 }
 
 struct Differences {
+  By by;
   std::vector<Pair> peak, live, calls, moved;
 };
 
 Differences differences(const Summary& base, const Summary& now, const Filter& filter) {
   const Value bytes = [](const Group& g) { return g.bytes; };
-  Differences found;
-  found.peak = pairs(peaks_of_all_devices(base, filter), peaks_of_all_devices(now, filter), bytes);
-  found.live =
-      pairs(live_groups(base, filter, By::size), live_groups(now, filter, By::size), bytes);
-  const std::vector<Group> all_base = all_groups(base, filter, By::size),
-                           all_now = all_groups(now, filter, By::size);
-  found.calls = pairs(all_base, all_now, [](const Group& g) { return g.count; });
-  found.moved =
-      pairs(all_base, all_now, [](const Group& g) { return g.promoted_bytes + g.demoted_bytes; });
+  Comparison compare(base, now);
+  const By by = compare.by();
+  Differences found{by, {}, {}, {}, {}};
+  found.peak = compare.pairs(peaks_of_all_devices(base, filter, by),
+                             peaks_of_all_devices(now, filter, by), bytes);
+  found.live = compare.pairs(live_groups(base, filter, by), live_groups(now, filter, by), bytes);
+  const std::vector<Group> all_base = all_groups(base, filter, by),
+                           all_now = all_groups(now, filter, by);
+  found.calls = compare.pairs(all_base, all_now, [](const Group& g) { return g.count; });
+  found.moved = compare.pairs(all_base, all_now,
+                              [](const Group& g) { return g.promoted_bytes + g.demoted_bytes; });
   return found;
+}
+
+// How the lists are made, where a person may wonder.
+std::string way_of(By by, const NamedLog& base, const NamedLog& now) {
+  if (by == By::stack) return "  by caller, what has grown most first\n";
+  for (const NamedLog& log : {base, now}) {
+    const NamedLog& other = &log.log == &base.log ? now : base;
+    if (log.log.frames.size() == 0 && other.log.frames.size() != 0)
+      return fmt::format(
+          "  by call and size, because {} has no call stacks (flexlom run --stacks fp)\n",
+          log.name);
+  }
+  return "";
 }
 
 }  // namespace
 
 std::string diff_text(const NamedLog& base, const NamedLog& now, size_t top, const Filter& filter) {
+  const Differences found = differences(base.log, now.log, filter);
   std::string out = fmt::format("{}\n  compared with {}\n", now.name, base.name);
+  out += way_of(found.by, base, now);
   if (filter.active())
     out += fmt::format("  lists: {}; totals are of everything\n", filter.in_words());
   out += "\ntotals\n";
@@ -170,29 +221,29 @@ std::string diff_text(const NamedLog& base, const NamedLog& now, size_t top, con
     out += fmt::format("  {:<22} {:>12}  {:>10} -> {}\n", total.name, difference, word(total.base),
                        word(total.now));
   }
-  const Differences found = differences(base.log, now.log, filter);
-  write_pairs(out, "held at the peak", found.peak, top, true);
-  write_pairs(out, "live at the end", found.live, top, true);
-  write_pairs(out, "calls", found.calls, top, false);
+  write_pairs(out, "held at the peak", found.peak, found.by, top, true);
+  write_pairs(out, "live at the end", found.live, found.by, top, true);
+  write_pairs(out, "calls", found.calls, found.by, top, false);
   if (!found.moved.empty())
-    write_pairs(out, "moved between device and host", found.moved, top, true);
+    write_pairs(out, "moved between device and host", found.moved, found.by, top, true);
   return out;
 }
 
 std::string diff_json(const NamedLog& base, const NamedLog& now, size_t top, const Filter& filter) {
   Json json('{');
+  const Differences found = differences(base.log, now.log, filter);
   json.text("file", now.name).text("base_file", base.name);
+  json.text("by", found.by == By::stack ? "caller" : "size");
   Json sums('{');
   for (const Total& total : totals(base.log, now.log)) {
     Json pair('{');
     sums.raw(total.key, pair.number("base", total.base).number("now", total.now).end());
   }
   json.raw("totals", sums.end());
-  const Differences found = differences(base.log, now.log, filter);
-  json.raw("held_at_peak", json_pairs(found.peak, top));
-  json.raw("live", json_pairs(found.live, top));
-  json.raw("calls", json_pairs(found.calls, top));
-  json.raw("moved", json_pairs(found.moved, top));
+  json.raw("held_at_peak", json_pairs(found.peak, found.by, top));
+  json.raw("live", json_pairs(found.live, found.by, top));
+  json.raw("calls", json_pairs(found.calls, found.by, top));
+  json.raw("moved", json_pairs(found.moved, found.by, top));
   return json.end() + "\n";
 }
 

@@ -49,20 +49,6 @@ std::string move_totals(const Summary& log) {
   return json.end();
 }
 
-// Innermost first, [] when it is not known. Only in logs that have stacks.
-void add_stack(Json& json, const Summary& log, trace::FrameId frame) {
-  if (log.frames.size() == 0) return;
-  Json list('[');
-  for (const trace::FrameLabel& label : log.frames.stack(frame)) {
-    Json one('{');
-    one.text("function", label.function);
-    if (!label.file.empty()) one.text("file", label.file);
-    if (label.line != 0) one.number("line", label.line);
-    list.raw("", one.end());
-  }
-  json.raw("stack", list.end());
-}
-
 std::string live(const Summary& log, size_t top, const Filter& filter) {
   Json list('[');
   for (const trace::Allocation& a : biggest_live(log, top, filter)) {
@@ -210,6 +196,19 @@ std::string bad_lines(const Summary& log, size_t top) {
 }
 
 }  // namespace
+
+void add_stack(Json& json, const Summary& log, trace::FrameId frame) {
+  if (log.frames.size() == 0) return;
+  Json list('[');
+  for (const trace::FrameLabel& label : log.frames.stack(frame)) {
+    Json one('{');
+    one.text("function", label.function);
+    if (!label.file.empty()) one.text("file", label.file);
+    if (label.line != 0) one.number("line", label.line);
+    list.raw("", one.end());
+  }
+  json.raw("stack", list.end());
+}
 
 std::string report_json(const std::string& name, const Summary& log, size_t top,
                         const Filter& filter) {

@@ -32,8 +32,6 @@ std::vector<Allocation> biggest_live(const Summary& log, size_t top, const Filte
 
 namespace {
 
-constexpr size_t stack_indent = 14;
-
 uint64_t bytes_of(const Group& group) { return group.bytes; }
 
 std::string share(uint64_t part, uint64_t whole) {

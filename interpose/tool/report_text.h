@@ -12,6 +12,8 @@
 
 namespace flexlom::tool {
 
+class Json;
+
 // `name` is what the log is called; lists have at most `top` entries and hold what the filter
 // keeps, totals are of everything. Both end with a newline.
 std::string report_text(const std::string& name, const trace::Summary& summary, size_t top,
@@ -52,5 +54,8 @@ std::string call_and_size(std::string_view call, uint64_t asked_bytes);
 std::string call_and_size(const Group& group);  // also of several sizes
 // One line for each function, innermost first; nothing when the stack is not known.
 void write_stack(std::string& out, const trace::Summary& log, trace::FrameId frame, size_t indent);
+constexpr size_t stack_indent = 14;  // in the lists
+// A member "stack", innermost first, [] when it is not known; nothing in logs without stacks.
+void add_stack(Json& json, const trace::Summary& log, trace::FrameId frame);
 
 }  // namespace flexlom::tool

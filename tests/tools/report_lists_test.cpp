@@ -194,6 +194,56 @@ TEST_CASE("a difference names what is new, gone and grown") {
   CHECK(same.find("(gone)") == std::string::npos);
 }
 
+TEST_CASE("runs with call stacks are compared by the functions that called") {
+  // The same program, loaded elsewhere, that calls from another place in the same frame of code in
+  // no file; sizes may differ, a stack is what makes a group.
+  auto run = [](Log& log, const std::string& base, const std::string& nowhere) {
+    log << R"({"kind":"module","base":")" + base + R"(000","begin":")" + base + R"(000","end":")" +
+               base + R"(fff","path":"/bin/train"})"
+        << R"({"kind":"frame","id":1,"ip":")" + base + R"(100"})"
+        << R"({"kind":"frame","id":2,"parent":1,"ip":")" + base + R"(200"})"
+        << R"({"kind":"frame","id":3,"parent":1,"ip":")" + nowhere + R"("})";
+  };
+  auto alloc = [](uint64_t address, uint64_t bytes, int frame) {
+    std::string line = alloc_line(address, address, bytes);
+    line.pop_back();
+    return line + R"(,"frame":)" + std::to_string(frame) + "}";
+  };
+  Log base, now, none;
+  run(base, "0x555500000", "0x7f0000000010");
+  run(now, "0x5555aaaaa", "0x7f0000000777");
+  base << alloc(0x1000, 500, 2) << alloc(0x2000, 100, 3) << alloc(0x3000, 9000, 1);
+  now << alloc(0x1000, 300, 2) << alloc(0x3000, 300, 2) << alloc(0x2000, 400, 3);
+  none << alloc_line(1, 0x1000, 500);
+  const tool::NamedLog before{"a", base.summary}, after{"b", now.summary};
+  const std::string text = tool::diff_text(before, after, 10, Filter());
+  CAPTURE(text);
+  CHECK(text.find("  by caller, what has grown most first\n") != std::string::npos);
+  const std::string live = text.substr(text.find("\nlive at the end\n"));
+  const size_t grown_most = live.find(
+      "+300 B       100 B -> 400 B       cuMemAlloc_v2 of 100 B to "
+      "400 B on device 0\n              0x7f0000000777\n");
+  const size_t grown = live.find(
+      "+100 B       500 B -> 600 B       cuMemAlloc_v2 of 300 B to 500 "
+      "B on device 0\n              train+0x200\n              "
+      "train+0x100\n");
+  const size_t gone = live.find("(gone)\n              train+0x100\n");
+  REQUIRE(grown_most != std::string::npos);
+  REQUIRE(grown != std::string::npos);
+  REQUIRE(gone != std::string::npos);
+  CHECK((grown_most < grown && grown < gone));
+  const std::string json = tool::diff_json(before, after, 10, Filter());
+  CHECK(json.find(R"("by":"caller")") != std::string::npos);
+  CHECK(json.find(R"("base":500,"now":600,"stack":[{"function":"train+0x200"},)"
+                  R"({"function":"train+0x100"}]})") != std::string::npos);
+  // One log without them: by size, and it says why.
+  const std::string by_size = tool::diff_text({"a", none.summary}, after, 10, Filter());
+  CHECK(by_size.find("by call and size, because a has no call stacks") != std::string::npos);
+  CHECK(by_size.find("train") == std::string::npos);
+  CHECK(tool::diff_json({"a", none.summary}, after, 10, Filter()).find(R"("stack")") ==
+        std::string::npos);
+}
+
 TEST_CASE("a reader is told of its progress and may be stopped") {
   Scratch scratch;
   std::string text;
