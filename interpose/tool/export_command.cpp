@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <array>
+#include <limits>
 
 #include "interpose/tool/arguments.h"
 #include "interpose/tool/commands.h"
@@ -43,13 +44,19 @@ lines are left out, and told of on standard error.
 struct Format {
   const char* name;
   std::unique_ptr<Exporter> (*make)(OutputFile& out, const ExportOptions& options);
-  std::string_view options;  // that mean something to it
+  std::string_view options;                                    // that mean something to it
+  uint64_t most_bytes = std::numeric_limits<uint64_t>::max();  // that viewers take
+  const char* smaller_with = "";
 };
+
+// chrome://tracing holds a file as one text, and both viewers need many times its size in memory.
+constexpr uint64_t most_chrome_bytes = uint64_t{256} << 20;
 
 constexpr std::array formats = {
     Format{"folded", folded_exporter, "--cost --focus --ignore"},
     Format{"speedscope", speedscope_exporter, "--focus --ignore"},
-    Format{"chrome", chrome_exporter, "--focus --ignore --begin --end --min-bytes --counters"},
+    Format{"chrome", chrome_exporter, "--focus --ignore --begin --end --min-bytes --counters",
+           most_chrome_bytes, "--counters, --min-bytes, --begin and --end"},
     Format{"torch", torch_exporter, "--limit"},
     Format{"csv", csv_exporter, "--begin --end --min-bytes"},
 };
@@ -123,6 +130,10 @@ int make(const Request& request, const std::string& file) {
   const std::unique_ptr<Exporter> exporter = request.format->make(out, request.options);
   if (!export_log(file, request.symbols, *exporter, out)) return 1;
   if (out.written_bytes() == 0) complain(printable(file) + ": there is nothing of this in it");
+  if (out.written_bytes() > request.format->most_bytes)
+    complain(fmt::format("{} of {} is more than its viewers take (some {}); smaller with {}",
+                         human_bytes(out.written_bytes()), request.format->name,
+                         human_bytes(request.format->most_bytes), request.format->smaller_with));
   return 0;
 }
 

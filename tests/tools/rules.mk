@@ -8,6 +8,9 @@ TESTS += $(BUILD)/tests/tools_unit tests/tools/launcher tests/tools/doctor tests
   tests/tools/bootstrap tests/tools/trace_log tests/tools/export tests/tools/advise \
   tests/tools/html tests/tools/viewers/run tests/tools/walk_through tests/tools/completions
 
+# Where a GPU is there is PyTorch, as a rule, whose own reader of snapshots this asks.
+GPU_TESTS += tests/tools/viewers/torch_snapshot
+
 # A log of any length, for measuring what reads logs.
 $(eval $(call program,tests/large_log,tests/tools/large_log/generate.cpp,))
 ALL += $(BUILD)/tests/large_log
