@@ -362,12 +362,9 @@ int advise_command(Words words) {
       arguments.unknown();
     }
   }
-  if (arguments.failed()) return exit_usage;
-  if (arguments.files().size() != 1) {
-    fmt::print(stderr, "{}", usage);
-    return exit_usage;
-  }
-  const std::string& file = arguments.files()[0];
+  const std::optional<std::string> named = arguments.one_file();
+  if (!named) return exit_usage;
+  const std::string& file = *named;
   if (!read(file, wanted, &advice)) return 1;
   if (advice.job.peak_bytes == 0) {
     complain(fmt::format("{}: no allocation of device {} could be read", printable(file),

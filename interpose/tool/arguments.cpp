@@ -112,4 +112,12 @@ std::optional<uint64_t> Arguments::bytes() {
   return std::nullopt;
 }
 
+std::optional<std::string> Arguments::one_file() {
+  if (!failed_ && files_.empty()) complain_about("the name of a log is missing");
+  if (!failed_ && files_.size() > 1)
+    complain_about(fmt::format("one log at a time, not {}", files_.size()));
+  if (failed_) return std::nullopt;
+  return files_.front();
+}
+
 }  // namespace flexlom::tool

@@ -30,6 +30,10 @@ class Arguments {
   void unknown();
   void complain_about(const std::string& text);
 
+  // After the options, for a command that reads one log: its name. Nothing, after complaining, when
+  // there is none or more than one, or when an option was wrong.
+  std::optional<std::string> one_file();
+
   bool failed() const { return failed_; }
   const std::vector<std::string>& files() const { return files_; }
 

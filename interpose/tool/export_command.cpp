@@ -117,9 +117,7 @@ void check(Arguments& arguments, const Request& request) {
       return arguments.complain_about(
           fmt::format("{} means nothing to the format {}", option, request.format->name));
   }
-  if (arguments.files().size() != 1)
-    return arguments.complain_about(
-        fmt::format("one log at a time, not {}", arguments.files().size()));
+  if (!arguments.one_file()) return;
   if (std::string_view(request.format->name) == "torch" && request.output == "-" &&
       isatty(STDOUT_FILENO) == 1)
     arguments.complain_about("a snapshot is no text for a terminal; use -o FILE");

@@ -64,10 +64,9 @@ int html_command(Words words) {
       arguments.unknown();
     }
   }
-  if (!arguments.failed() && arguments.files().size() != 1)
-    arguments.complain_about(fmt::format("one log at a time, not {}", arguments.files().size()));
-  if (arguments.failed()) return exit_usage;
-  const std::string& file = arguments.files().front();
+  const std::optional<std::string> named = arguments.one_file();
+  if (!named) return exit_usage;
+  const std::string& file = *named;
   if (output.empty()) output = default_output(file);
   if (output == file && file != "-") {
     complain("html: the page would replace the log; use -o FILE");

@@ -131,11 +131,7 @@ int leaks_command(Words words) {
       arguments.unknown();
     }
   }
-  if (arguments.failed()) return exit_usage;
-  if (arguments.files().size() != 1) {
-    arguments.complain_about(fmt::format("one log at a time, not {}", arguments.files().size()));
-    return exit_usage;
-  }
+  if (!arguments.one_file()) return exit_usage;
   std::string error;
   Suppressions suppressions;
   const bool understood = suppressions_file.empty() || suppressions.read(suppressions_file, &error);

@@ -16,7 +16,7 @@ constexpr auto interval = std::chrono::milliseconds(100);
 
 }  // namespace
 
-Progress::Progress(std::string what)
+Progress::Progress(const std::string& what)
     : what_(printable(what)),
       on_terminal_(isatty(STDERR_FILENO) == 1),
       next_(std::chrono::steady_clock::now() + patience) {}

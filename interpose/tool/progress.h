@@ -13,7 +13,7 @@ namespace flexlom::tool {
 // that is done at once. Not thread safe.
 class Progress {
  public:
-  explicit Progress(std::string what);
+  explicit Progress(const std::string& what);
   ~Progress() { clear(); }
   Progress(const Progress&) = delete;
   Progress& operator=(const Progress&) = delete;

@@ -229,12 +229,9 @@ int replay_command(Words words) {
       arguments.unknown();
     }
   }
-  if (arguments.failed()) return exit_usage;
-  if (arguments.files().size() != 1) {
-    fmt::print(stderr, "{}", usage);
-    return exit_usage;
-  }
-  request.log = arguments.files()[0];
+  const std::optional<std::string> named = arguments.one_file();
+  if (!named) return exit_usage;
+  request.log = *named;
   if (request.log == "-") {
     complain("replay reads its log once for each allocator: it must be a file, not standard input");
     return exit_usage;

@@ -131,14 +131,10 @@ std::string calls(const Summary& log, const std::vector<Group>& groups, size_t t
   return list.end();
 }
 
-std::string moved_most(const Summary& log, size_t top, const Filter& filter) {
+std::string moved(const Summary& log, size_t top, const Filter& filter) {
   Json list('[');
-  size_t shown = 0;
-  for (const trace::MovedAllocation& moved : log.moved_most(Summary::most_listed)) {
+  for (const trace::MovedAllocation& moved : moved_most(log, top, filter)) {
     const trace::Allocation& a = moved.allocation;
-    if (shown == top) break;
-    if (!filter.keeps(log, a.site)) continue;
-    shown++;
     Json json('{');
     json.raw("device", std::to_string(a.device)).text("address", hex_string(a.address));
     json.number("asked_bytes", a.asked_bytes).number("given_bytes", a.given_bytes);
@@ -234,7 +230,7 @@ std::string report_json(const std::string& name, const Summary& log, size_t top,
   json.raw("most_calls", calls(log, all, top, [](const Group& g) { return g.count; }));
   json.number("short_lived_count", short_lived);
   json.raw("short_lived", calls(log, all, top, [](const Group& g) { return g.short_lived; }));
-  json.raw("moved_most", moved_most(log, top, filter));
+  json.raw("moved_most", moved(log, top, filter));
   json.number("spills", log.spills).number("spilled_bytes", log.spilled_bytes);
   json.number("failure_count", log.failure_count).raw("failures", failures(log, top));
   json.number("warning_count", log.warning_count);

@@ -30,6 +30,16 @@ std::vector<Allocation> biggest_live(const Summary& log, size_t top, const Filte
   return live;
 }
 
+std::vector<trace::MovedAllocation> moved_most(const Summary& log, size_t top,
+                                               const Filter& filter) {
+  std::vector<trace::MovedAllocation> list;
+  for (trace::MovedAllocation& moved : log.moved_most(Summary::most_listed)) {
+    if (list.size() == top) break;
+    if (filter.keeps(log, moved.allocation.site)) list.push_back(std::move(moved));
+  }
+  return list;
+}
+
 namespace {
 
 uint64_t bytes_of(const Group& group) { return group.bytes; }

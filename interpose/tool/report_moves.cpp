@@ -55,12 +55,8 @@ void write_device_moves(std::string& out, const Summary& log, int ordinal,
 // The allocations whose pages went back and forth most: what a bigger budget would help.
 std::string moved_allocations(const Summary& log, size_t top, const Filter& filter) {
   std::string text;
-  size_t shown = 0;
-  for (const trace::MovedAllocation& moved : log.moved_most(Summary::most_listed)) {
+  for (const trace::MovedAllocation& moved : moved_most(log, top, filter)) {
     const trace::Allocation& a = moved.allocation;
-    if (shown == top) break;
-    if (!filter.keeps(log, a.site)) continue;
-    shown++;
     text +=
         fmt::format("  {:>10}  {}  {:#x}-{:#x}  {}, up {}, down {}{}\n", human_bytes(a.given_bytes),
                     device_name(a.device), a.address, a.address + a.given_bytes,

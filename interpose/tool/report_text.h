@@ -33,6 +33,10 @@ std::string diff_json(const NamedLog& base, const NamedLog& now, size_t top, con
 std::vector<trace::Allocation> biggest_live(const trace::Summary& summary, size_t top,
                                             const Filter& filter);
 
+// Allocations whose pages went back and forth, those that moved most first.
+std::vector<trace::MovedAllocation> moved_most(const trace::Summary& summary, size_t top,
+                                               const Filter& filter);
+
 struct SizeUse {
   uint64_t count = 0, spilled_count = 0;
 };
