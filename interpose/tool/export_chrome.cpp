@@ -86,7 +86,7 @@ class ChromeExporter : public Exporter {
       }
     }
     if (record.kind == Kind::out_of_memory) failed(record, log, at_ns);
-    if (record.kind == Kind::warning) warned(record, at_ns);
+    if (record.kind == Kind::warning || record.kind == Kind::guard) warned(record, at_ns);
     count(record, log, at_ns);
   }
 
@@ -234,8 +234,8 @@ class ChromeExporter : public Exporter {
 
   void warned(const Record& record, uint64_t at_ns) {
     event(fmt::format(
-        R"({{"ph":"i","s":"p","pid":{},"tid":{},"ts":{},"name":"warning","args":{{"text":{}}}}})",
-        pid_, record.tid == 0 ? pid_ : record.tid, microseconds(at_ns),
+        R"({{"ph":"i","s":"p","pid":{},"tid":{},"ts":{},"name":"{}","args":{{"text":{}}}}})", pid_,
+        record.tid == 0 ? pid_ : record.tid, microseconds(at_ns), name_of(record.kind),
         json_string(printable(record.json().text("text").value_or("")))));
   }
 

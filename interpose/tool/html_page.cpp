@@ -147,7 +147,10 @@ HtmlPage::Device* HtmlPage::device(int ordinal) {
 void HtmlPage::record(const Record& record, const Summary& log) {
   const uint64_t at_ns = log.record_ns();
   if (record.kind == Kind::header) return;
-  if (record.kind == Kind::warning && warnings_.size() < most_marks)
+  // Of a finding its first line.
+  const bool told = record.kind == Kind::warning ||
+                    (record.kind == Kind::guard && record.json().text("bug").has_value());
+  if (told && warnings_.size() < most_marks)
     warnings_.push_back(
         {log.since_start(at_ns),
          printable(shortened(record.json().text("text").value_or(""), longest_mark))});

@@ -49,6 +49,25 @@ std::string move_totals(const Summary& log) {
   return json.end();
 }
 
+std::string findings(const Summary& log, size_t top) {
+  Json list('[');
+  for (size_t i = 0; i < std::min(top, log.findings.size()); i++) {
+    const trace::Finding& finding = log.findings[i];
+    Json lines('[');
+    for (const auto& [text, frame] : finding.lines) {
+      Json line('{');
+      line.text("text", text);
+      if (frame != 0) add_stack(line, log, frame);
+      lines.raw("", line.end());
+    }
+    Json json('{');
+    json.number("at_ns", log.since_start(finding.at_ns)).text("bug", finding.bug);
+    json.raw("lines", lines.end());
+    list.raw("", json.end());
+  }
+  return list.end();
+}
+
 std::string live(const Summary& log, size_t top, const Filter& filter) {
   Json list('[');
   for (const trace::Allocation& a : biggest_live(log, top, filter)) {
@@ -233,6 +252,7 @@ std::string report_json(const std::string& name, const Summary& log, size_t top,
   json.raw("moved_most", moved(log, top, filter));
   json.number("spills", log.spills).number("spilled_bytes", log.spilled_bytes);
   json.number("failure_count", log.failure_count).raw("failures", failures(log, top));
+  json.number("finding_count", log.finding_count).raw("findings", findings(log, top));
   json.number("warning_count", log.warning_count);
   json.number("allocs", log.allocs).number("frees", log.frees);
   json.number("maps", log.maps).number("unmaps", log.unmaps);

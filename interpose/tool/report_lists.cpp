@@ -170,4 +170,20 @@ void write_failures(std::string& out, const Summary& log, size_t top) {
   if (log.failure_count > shown) out += fmt::format("  and {} more\n", log.failure_count - shown);
 }
 
+// As they were on standard error, but with the names that can be found here.
+void write_findings(std::string& out, const Summary& log, size_t top) {
+  if (log.findings.empty()) return;
+  out += fmt::format("\nmemory bugs: {}\n", log.finding_count);
+  const size_t shown = std::min(top, log.findings.size());
+  for (size_t i = 0; i < shown; i++) {
+    const trace::Finding& finding = log.findings[i];
+    out += fmt::format("  at {}\n", human_time(log.since_start(finding.at_ns)));
+    for (const auto& [text, frame] : finding.lines) {
+      out += "    " + printable(text) + "\n";
+      if (frame != 0) write_stack(out, log, frame, stack_indent);
+    }
+  }
+  if (log.finding_count > shown) out += fmt::format("  and {} more\n", log.finding_count - shown);
+}
+
 }  // namespace flexlom::tool

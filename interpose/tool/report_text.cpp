@@ -245,6 +245,7 @@ std::string report_text(const std::string& name, const Summary& log, size_t top,
   write_spills(out, log);
   write_moves(out, log, top, filter);
   write_failures(out, log, top);
+  write_findings(out, log, top);
   write_troubles(out, log, top);
   write_footer(out, log);
   return out;

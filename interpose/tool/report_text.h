@@ -51,6 +51,7 @@ void write_live(std::string& out, const trace::Summary& log, size_t top, const F
 void write_calls(std::string& out, const trace::Summary& log, size_t top, const Filter& filter);
 void write_moves(std::string& out, const trace::Summary& log, size_t top, const Filter& filter);
 void write_failures(std::string& out, const trace::Summary& log, size_t top);
+void write_findings(std::string& out, const trace::Summary& log, size_t top);
 std::string device_name(int device);
 std::string count_of(uint64_t count, std::string_view one, std::string_view many);
 // "cuMemAlloc_v2 of 64 MiB"

@@ -7,9 +7,10 @@ namespace flexlom::trace {
 namespace {
 
 constexpr auto names = std::to_array<std::string_view>(
-    {"header", "request",  "alloc",         "free",     "spill",  "map",   "unmap", "promote",
-     "demote", "gave_up",  "out_of_memory", "warning",  "drop",   "stats", "moves", "module",
-     "frame",  "perf_map", "end",           "function", "launch", "timed", "wait",  "unknown"});
+    {"header",  "request", "alloc",   "free",          "spill",    "map",   "unmap",
+     "promote", "demote",  "gave_up", "out_of_memory", "warning",  "guard", "drop",
+     "stats",   "moves",   "module",  "frame",         "perf_map", "end",   "function",
+     "launch",  "timed",   "wait",    "unknown"});
 static_assert(names.size() == static_cast<size_t>(Kind::unknown) + 1);
 
 Kind kind_of(std::string_view name) {

@@ -23,6 +23,7 @@ enum class Kind : uint8_t {
   gave_up,
   out_of_memory,
   warning,
+  guard,
   drop,
   stats,
   moves,

@@ -8,6 +8,7 @@ namespace {
 
 constexpr size_t most_open_requests = 1 << 16;
 constexpr size_t longest_text = 512;
+constexpr size_t longest_line = 1024;  // of a finding
 // Sites looked at for the holders at failures; a program may fail a million times.
 constexpr uint64_t most_holder_steps = uint64_t{1} << 27;
 
@@ -105,6 +106,9 @@ bool Summary::add_line(uint64_t number, std::string_view line, bool cut) {
       if (warnings.size() < most_listed)
         warnings.push_back(record_.json().text("text").value_or(""));
       break;
+    case Kind::guard:
+      guard(record_, at_ns);
+      break;
     case Kind::drop:
       dropped += record_.json().number("count").value_or(0);
       break;
@@ -135,6 +139,22 @@ bool Summary::add_line(uint64_t number, std::string_view line, bool cut) {
       break;
   }
   return true;
+}
+
+// Lines without the word belong to the finding before them; a log whose beginning was lost may have
+// none.
+void Summary::guard(const Record& r, uint64_t at_ns) {
+  const auto bug = r.json().text("bug");
+  if (bug) finding_count++;
+  if (finding_lines_ == most_listed) return;
+  finding_lines_++;
+  if (bug || findings.empty()) {
+    findings.emplace_back();
+    findings.back().at_ns = at_ns;
+    findings.back().bug = bug.value_or("").substr(0, longest_text);
+  }
+  findings.back().lines.push_back(
+      {r.json().text("text").value_or("").substr(0, longest_line), frames.find(r.frame)});
 }
 
 void Summary::complete_alloc() {

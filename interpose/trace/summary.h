@@ -95,6 +95,17 @@ struct OpenRequest {
   uint32_t call = 0;  // Sites::call_name()
 };
 
+// A memory bug that guard mode found, as it was told on standard error.
+struct Finding {
+  struct Line {
+    std::string text;
+    FrameId frame = 0;  // whose stack belongs below the line
+  };
+  uint64_t at_ns = 0;
+  std::string bug;  // a word: "refused_free"
+  std::vector<Line> lines;
+};
+
 // The problems of one line, for the reader's own report.
 struct BadLine {
   uint64_t number = 0;
@@ -139,6 +150,8 @@ class Summary {
   uint64_t failure_count = 0, warning_count = 0, dropped = 0, unknown_kinds = 0;
   std::vector<Failure> failures;
   std::vector<std::string> warnings;
+  uint64_t finding_count = 0;
+  std::vector<Finding> findings;
   std::unordered_map<uint64_t, OpenRequest> open_requests;  // without an answer, by sequence number
   bool cut_short = false;                                   // the last line was incomplete
   std::optional<std::string> end_reason;
@@ -168,10 +181,12 @@ class Summary {
   void release(const Allocation&);
   void out_of_memory(const Record&, uint64_t at_ns);
   std::vector<Holder> holders_now(int device);
+  void guard(const Record&, uint64_t at_ns);
 
   Record record_;
   uint64_t record_ns_ = 0;
   uint64_t line_number_ = 0;
+  uint64_t finding_lines_ = 0;
   uint64_t holder_steps_ = 0;                            // spent on holders_now()
   std::unordered_map<uint64_t, uint64_t> early_spills_;  // logged before their alloc, by seq
   std::unordered_map<uint64_t, PageUse> pages_;          // mapped, by address

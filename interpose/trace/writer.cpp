@@ -367,6 +367,16 @@ void Writer::warning(const char* text) noexcept {
   append(line.finish());
 }
 
+void Writer::guard(const char* bug, std::string_view text, uint32_t stack) noexcept {
+  LineBuffer line("guard");
+  line.number("t", now_ns());
+  line.number("tid", static_cast<uint64_t>(thread_id()));
+  if (bug != nullptr) line.literal("bug", bug);
+  if (stack != 0) line.number("frame", stack);
+  line.text("text", text);
+  append(line.finish());
+}
+
 void Writer::stats(const Stats& stats) noexcept {
   LineBuffer line("stats");
   line.number("t", now_ns());

@@ -133,6 +133,9 @@ class Writer {
   void unmap(const Event&) noexcept;
   void out_of_memory(const Event&) noexcept;
   void warning(const char* text) noexcept;
+  // One line of what guard mode found. `bug`: a word for what it is, on the first line of each
+  // finding; null on those that follow. `stack`: the frame of who did it, 0: none.
+  void guard(const char* bug, std::string_view text, uint32_t stack) noexcept;
   // A page changed places, with no map or unmap record of its own: promote, to the device; demote,
   // to the host. gave_up: a batch of moves came to nothing, because of `note`. These are recorded
   // while other threads are held back, so they never touch the file themselves.

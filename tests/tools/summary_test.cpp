@@ -337,3 +337,31 @@ TEST_CASE("callers are kept with the allocations they made") {
   CHECK(trace::raw_name(log.frames, log.frames.find(3)) == "liby.so+0x1100");
   CHECK(trace::raw_name(log.frames, log.frames.find(4)) == "0x1200");
 }
+
+TEST_CASE("what guard mode found comes with its lines and their stacks") {
+  const Summary log = summarize({
+      R"({"kind":"guard","t":5,"text":"its first line was dropped","frame":1})",
+      R"({"kind":"frame","id":1,"ip":"0x1100"})",
+      R"({"kind":"guard","t":10,"bug":"refused_free","text":"freed twice"})",
+      R"({"kind":"guard","t":11,"frame":1,"text":"  allocated by"})",
+      R"({"kind":"guard","t":20,"bug":"kernel_fault"})",
+      R"({"kind":"guard","t":21,"bug":7,"text":[],"frame":"x"})",
+  });
+  CHECK(log.bad_line_count == 0);
+  CHECK(log.finding_count == 2);
+  REQUIRE(log.findings.size() == 3);
+  CHECK(log.findings[0].bug.empty());
+  CHECK(log.findings[0].lines.at(0).frame == 0);  // not there yet
+  CHECK(log.findings[1].bug == "refused_free");
+  CHECK(log.findings[1].at_ns == 10);
+  REQUIRE(log.findings[1].lines.size() == 2);
+  CHECK(log.findings[1].lines[1].text == "  allocated by");
+  CHECK(log.findings[1].lines[1].frame == 1);
+  CHECK(log.findings[2].lines.size() == 2);
+  // Lists are bounded, counts are not.
+  Summary many;
+  for (uint64_t i = 1; i <= 3 * Summary::most_listed; ++i)
+    many.add_line(i, R"({"kind":"guard","t":1,"bug":"b","text":"x"})", false);
+  CHECK(many.findings.size() == Summary::most_listed);
+  CHECK(many.finding_count == 3 * Summary::most_listed);
+}

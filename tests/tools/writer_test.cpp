@@ -81,6 +81,7 @@ TEST_CASE("every record is one JSON object with what was given") {
   writer->free(event);
   writer->out_of_memory(event);
   writer->warning("hm");
+  writer->guard("refused_free", "freed \"twice\"", 9);
   trace::Stats stats;
   stats.device = 1;
   stats.live_bytes = 77;
@@ -89,10 +90,10 @@ TEST_CASE("every record is one JSON object with what was given") {
   writer->flush_now();
 
   std::vector<std::string> lines = read_lines(writer->path());
-  REQUIRE(lines.size() == 11);
+  REQUIRE(lines.size() == 12);
   JsonLine json;
-  const char* kinds[] = {"header", "request",       "alloc",   "spill", "map", "unmap",
-                         "free",   "out_of_memory", "warning", "stats", "end"};
+  const char* kinds[] = {"header", "request",       "alloc",   "spill", "map",   "unmap",
+                         "free",   "out_of_memory", "warning", "guard", "stats", "end"};
   for (size_t i = 0; i < lines.size(); i++) {
     REQUIRE(json.parse(lines[i]));
     CHECK(json.text("kind") == kinds[i]);
@@ -126,8 +127,12 @@ TEST_CASE("every record is one JSON object with what was given") {
   CHECK(json.number("extra_bytes") == 256u);
   CHECK(json.integer("code") == 2);
   CHECK(json.text("note") == "say \"why\"\n");
-  REQUIRE(json.parse(lines[10]));
-  CHECK(json.number("records") == 10u);
+  REQUIRE(json.parse(lines[9]));
+  CHECK(json.text("bug") == "refused_free");
+  CHECK(json.text("text") == "freed \"twice\"");
+  CHECK(json.number("frame") == 9u);
+  REQUIRE(json.parse(lines[11]));
+  CHECK(json.number("records") == 11u);
   CHECK(json.number("dropped") == 0u);
 }
 
