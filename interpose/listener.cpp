@@ -70,8 +70,10 @@ std::unique_ptr<trace::Writer> open_log(const Options& options, std::string* err
 
 // Stacks are taken only where something is recorded with them.
 StackMode stack_mode(const Options& options, bool has_log) {
-  if (options.leak_check && options.stacks == StackMode::off) return StackMode::dwarf;
-  return has_log || options.leak_check ? options.stacks : StackMode::off;
+  const bool wanted = has_log || options.leak_check || options.guard;
+  if (options.stacks != StackMode::automatic) return wanted ? options.stacks : StackMode::off;
+  if (options.leak_check) return StackMode::dwarf;
+  return options.guard ? StackMode::fp : StackMode::off;
 }
 
 }  // namespace
@@ -235,18 +237,8 @@ void Listener::warned(std::string_view text) noexcept {
   writer_->warning(line);
 }
 
-void Listener::report(std::string_view level, std::string_view text) noexcept {
-  say(level, text);
-  if (writer_ == nullptr) return;
-  char line[1024];
-  size_t n = 0;
-  for (const std::string_view part : {level, std::string_view(": "), text}) {
-    const size_t take = std::min(part.size(), sizeof line - 1 - n);
-    std::memcpy(line + n, part.data(), take);
-    n += take;
-  }
-  line[n] = '\0';
-  writer_->warning(line);
+void Listener::finding(const char* bug, std::string_view text, stacks::NodeId stack) noexcept {
+  if (writer_ != nullptr) writer_->guard(bug, text, stack);
 }
 
 void Listener::flush_log() noexcept {

@@ -50,9 +50,10 @@ class Listener final : public pool::Observer, private stacks::Sink {
   void out_of_memory(const pool::OutOfMemory&) noexcept override;
   void warned(std::string_view text) noexcept override;
 
-  // A finding about the program: to standard error and, as a warning, to the log.
-  void report(std::string_view level, std::string_view text) noexcept;
-  void flush_log() noexcept;  // may wait for the disk
+  // One line of what guard mode found, for the log; trace::Writer::guard() has the rest.
+  void finding(const char* bug, std::string_view text, stacks::NodeId stack) noexcept;
+  bool says() const noexcept { return !quiet_; }  // whether findings reach standard error
+  void flush_log() noexcept;                      // may wait for the disk
 
   void say(std::string_view level, std::string_view text) noexcept;  // one line on standard error
   void

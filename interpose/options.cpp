@@ -181,8 +181,10 @@ bool parse(std::string_view text, GuardFill& out) {
 
 bool parse(std::string_view text, StackMode& out) {
   text = trim(text);
-  constexpr std::pair<const char*, StackMode> kNames[] = {
-      {"fp", StackMode::fp}, {"dwarf", StackMode::dwarf}, {"off", StackMode::off}};
+  constexpr std::pair<const char*, StackMode> kNames[] = {{"auto", StackMode::automatic},
+                                                          {"fp", StackMode::fp},
+                                                          {"dwarf", StackMode::dwarf},
+                                                          {"off", StackMode::off}};
   for (const auto& [name, mode] : kNames) {
     if (!same_word(text, name)) continue;
     out = mode;

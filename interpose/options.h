@@ -17,7 +17,8 @@ enum class SoftOom { automatic, on, off };
 enum class Policy { automatic, pin, lru };  // what may move, and which first
 enum class Safety { strict, tracked };      // when it may
 
-enum class StackMode { off, fp, dwarf };  // how callers are found
+// How callers are found; automatic: dwarf for the leak check, fp in guard mode, else off.
+enum class StackMode { automatic, off, fp, dwarf };
 
 // An amount of memory, given in bytes or as a share of something known only later.
 struct Limit {
@@ -70,7 +71,7 @@ struct Options {
   Safety safety = Safety::strict;
   int64_t idle_trim_ms = 5000;  // 0: at once, -1: never
   Seconds stats_every;          // 0: only at the end
-  StackMode stacks = StackMode::off;
+  StackMode stacks = StackMode::automatic;
   StackDepth stack_depth;
   bool leak_check = false;
   std::string suppressions;   // empty: none

@@ -92,6 +92,7 @@ Runtime::Runtime(Options given)
       guard(options.guard ? std::make_unique<guard::Guard>(listener, options.guard_fill.pattern,
                                                            options.guard_fill.fill)
                           : nullptr),
+      guard_stacks(listener.stacks()),
       pool(driver, doors::gate.beside.work_submitted, &listener,
            pool_config(options, listener, [this] { publisher.publish(pool); })),
       launches(options.trace_launches ? listener.writer() : nullptr) {
@@ -102,6 +103,7 @@ Runtime::Runtime(Options given)
                  "FLEXLOM_TRACE_LAUNCHES does nothing without FLEXLOM_TRACE: name a log there");
   }
   if (guard != nullptr) {
+    if (listener.stacks().on()) guard->use(guard_stacks);
     listener.also_tell(*guard);
     doors::gate.beside.watching.store(true, std::memory_order_relaxed);
   }

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "interpose/guard/guard.h"
+#include "interpose/guard/stacks.h"
 #include "interpose/ipc/exporter.h"
 #include "interpose/ipc/importer.h"
 #include "interpose/launch_trace.h"
@@ -51,6 +52,7 @@ class Runtime {
   Listener listener;
   live::Publisher publisher;                  // used by the pool's keeper
   const std::unique_ptr<guard::Guard> guard;  // null: not in guard mode
+  guard::NamedStacks guard_stacks;
   pool::Pool pool;
   ProgramFrames program_frames{pool};
   MemoryPools memory_pools;

@@ -13,8 +13,10 @@
 #include <deque>
 #include <memory>
 #include <mutex>
+#include <set>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "interpose/guard/contents.h"
 #include "interpose/guard/launches.h"
@@ -83,15 +85,31 @@ class Guard final : public pool::Observer {
   enum Kind { fault, overflow, bad_free, bad_copy, never_written, kinds };
   static constexpr unsigned kMostOfAKind = 10;
 
+  // A finding in the making: its lines, which are told together, because the names of all stacks in
+  // it are found together.
+  struct Report {
+    struct Line {
+      std::string text;
+      uint32_t stack = 0;  // CallStacks
+    };
+    const char* bug;  // a word for the log
+    std::vector<Line> lines = {};
+    std::set<uint64_t> explained = {};  // the blocks whose stacks are in it, by number
+
+    void say(std::string text, uint32_t stack = 0) { lines.push_back({std::move(text), stack}); }
+  };
+
   Who who(const char* call) const;
   void look_at_reads(CUcontext context, const uint64_t* stream);
   bool first_of(Kind kind) noexcept;  // false: enough of these were told
-  void say(std::string_view text) noexcept;
-  void say_stacks(const Block& block);
+  void tell(const Report& report);
+  void say(std::string_view text) noexcept;  // a line that belongs to no finding
+  static void add_stacks(Report& report, const Block& block, size_t indent);
+  void add_this_call(Report& report, const char* call) const;
   std::string text_of(const Who& who) const;
   std::string text_of(const Block& block) const;
   std::string text_of(CUdeviceptr address) const;
-  void say_launch(const Launch& launch);
+  void add_launch(Report& report, const Launch& launch, bool stacks);
   void report_fault(const char* call, CUresult r);
   void report_damage(const Block& block, const Damage& damage, const char* when);
 

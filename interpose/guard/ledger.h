@@ -11,6 +11,7 @@
 #include <deque>
 #include <map>
 #include <mutex>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -18,14 +19,20 @@
 
 namespace flexlom::guard {
 
-// Where call stacks come from, when something takes them. Both may be called with the ledger's lock
-// held and must not call the pool or the driver.
+// Where call stacks come from, when something takes them. Thread safe.
 class CallStacks {
  public:
+  using Lines = std::vector<std::string>;  // one for each function, innermost first
+
   virtual ~CallStacks() = default;
-  // Of the driver call that this thread is in; 0: none.
+  // Of the driver call that this thread is in, as its door took it; 0: none. Costs nothing.
   virtual uint32_t current() noexcept = 0;
-  virtual std::vector<std::string> lines(uint32_t stack) = 0;
+  // Of this very moment, whatever it costs: for the call that is being reported. 0: none.
+  virtual uint32_t here() noexcept = 0;
+  // All at once, for one report. May take seconds; no lock may be held.
+  virtual std::map<uint32_t, Lines> lines(const std::set<uint32_t>& stacks) = 0;
+  // Whether they are cut where code was built without frame pointers.
+  virtual bool may_end_early() const noexcept = 0;
 };
 
 struct Who {

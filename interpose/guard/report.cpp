@@ -2,6 +2,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <utility>
 
 #include "interpose/doors/originals.h"
 #include "interpose/guard/guard.h"
@@ -41,7 +42,30 @@ bool Guard::first_of(Kind kind) noexcept {
   return before < kMostOfAKind;
 }
 
-void Guard::say(std::string_view text) noexcept { listener_.report("guard", text); }
+void Guard::say(std::string_view text) noexcept {
+  listener_.finding(nullptr, text, 0);
+  listener_.say("guard", text);
+}
+
+// The log first, and the lines before the first stack: names may take a while, and nobody knows
+// how long the program has.
+void Guard::tell(const Report& report) {
+  const char* bug = report.bug;
+  std::set<uint32_t> stacks;
+  for (const auto& [text, stack] : report.lines) {
+    listener_.finding(std::exchange(bug, nullptr), text, stack);
+    if (stack != 0) stacks.insert(stack);
+  }
+  if (!listener_.says()) return;
+  std::map<uint32_t, CallStacks::Lines> named;
+  for (const auto& [text, stack] : report.lines) {
+    listener_.say("guard", text);
+    if (stack == 0 || stacks_ == nullptr) continue;
+    if (named.empty()) named = stacks_->lines(stacks);
+    const std::string margin(text.find_first_not_of(' ') + 2, ' ');
+    for (const std::string& line : named[stack]) listener_.say("guard", margin + line);
+  }
+}
 
 std::string Guard::text_of(const Who& by) const {
   return fmt::format("{} on thread {} at {:.3f} s", by.call, by.tid,
@@ -56,14 +80,21 @@ std::string Guard::text_of(const Block& b) const {
   return text;
 }
 
-void Guard::say_stacks(const Block& block) {
-  if (stacks_ == nullptr) return;
-  for (const auto& [word, by] :
-       {std::pair{"allocated", &block.allocated}, {"freed", &block.freed}}) {
-    if (by->call == nullptr || by->stack == 0) continue;
-    say(fmt::format("    {} from:", word));
-    for (const std::string& line : stacks_->lines(by->stack)) say("      " + line);
-  }
+void Guard::add_stacks(Report& report, const Block& block, size_t indent) {
+  if (!report.explained.insert(block.number).second) return;
+  const std::string margin(indent, ' ');
+  if (block.allocated.stack != 0)
+    report.say(fmt::format("{}allocation {}: allocated by", margin, block.number),
+               block.allocated.stack);
+  if (block.freed.stack != 0)
+    report.say(fmt::format("{}allocation {}: freed by", margin, block.number), block.freed.stack);
+}
+
+// What the program did just now, which the driver's answer goes to.
+void Guard::add_this_call(Report& report, const char* call) const {
+  report.say(fmt::format("  this one: {}; the answer is CUDA_ERROR_INVALID_VALUE, as the driver's",
+                         text_of(who(call))),
+             stacks_ != nullptr ? stacks_->here() : 0);
 }
 
 std::string Guard::text_of(CUdeviceptr address) const {
@@ -90,7 +121,8 @@ std::string Guard::text_of(CUdeviceptr address) const {
   return fmt::format("{:#x}: no allocation, and none near", address);
 }
 
-void Guard::say_launch(const Launch& l) {
+// `stacks`: of the memory that it names.
+void Guard::add_launch(Report& report, const Launch& l, bool stacks) {
   std::string text = fmt::format("  {} {} ", l.kernel ? "kernel" : "call", *l.name);
   if (l.kernel) {
     text += fmt::format("<<<({}, {}, {}), ({}, {}, {})>>> ", l.shape.grid[0], l.shape.grid[1],
@@ -98,26 +130,27 @@ void Guard::say_launch(const Launch& l) {
   }
   text += fmt::format("on {}, submission {}, by thread {} at {:.3f} s", stream_name(l.stream),
                       l.number, l.tid, static_cast<double>(l.at_ns) / 1e9);
-  say(text);
+  report.say(text);
   for (unsigned i = 0; i < std::min(l.count, kWords); ++i) {
-    say("    names " + text_of(l.words[i]));
+    report.say("    names " + text_of(l.words[i]));
     const Found found = ledger_.find(l.words[i]);
-    if (found.beside != Beside::nothing && !found.block.live()) say_stacks(found.block);
+    if (stacks && found.beside != Beside::nothing) add_stacks(report, found.block, 6);
   }
-  if (l.count > kWords || l.more) say("    and more");
-  if (l.unknown) say("    its arguments could not be read");
-  if (l.count == 0 && !l.unknown) say("    names no memory of this pool in its arguments");
+  if (l.count > kWords || l.more) report.say("    and more");
+  if (l.unknown) report.say("    its arguments could not be read");
+  if (l.count == 0 && !l.unknown) report.say("    names no memory of this pool in its arguments");
 }
 
 void Guard::report_fault(const char* call, CUresult r) {
   first_of(fault);
-  say(fmt::format("{} ({}) came back from {}: a kernel failed before it", name_of(r),
-                  static_cast<int>(r), call));
+  Report report{"kernel_fault"};
+  report.say(fmt::format("{} ({}) came back from {}: a kernel failed before it", name_of(r),
+                         static_cast<int>(r), call));
   std::vector<Launch> suspects = launches_.suspects(nullptr);
   std::erase_if(suspects, [](const Launch& l) { return !l.kernel && l.count == 0; });
   if (suspects.empty()) {
-    say("  no launch that could still have been running is known");
-    return;
+    report.say("  no launch that could still have been running is known");
+    return tell(report);
   }
   const auto names_bad = [&](const Launch& l) {
     return std::any_of(l.words, l.words + l.count, [&](CUdeviceptr word) {
@@ -130,60 +163,71 @@ void Guard::report_fault(const char* call, CUresult r) {
   // What names freed memory, or none, is the likeliest; else the order of submission says most.
   std::stable_partition(suspects.begin(), suspects.end(), names_bad);
   const bool certain = names_bad(suspects.front());
-  say(fmt::format("  {} submission{} may have been running{}:", suspects.size(),
-                  plural(suspects.size()),
-                  certain ? "; those that name freed or no memory come first, then the latest"
-                          : ", the latest first"));
-  for (size_t i = 0; i < std::min(suspects.size(), kLaunches); ++i) say_launch(suspects[i]);
-  if (suspects.size() > kLaunches) say(fmt::format("  and {} more", suspects.size() - kLaunches));
+  report.say(fmt::format(
+      "  {} submission{} may have been running{}:", suspects.size(), plural(suspects.size()),
+      certain ? "; those that name freed or no memory come first, then the latest"
+              : ", the latest first"));
+  for (size_t i = 0; i < std::min(suspects.size(), kLaunches); ++i)
+    add_launch(report, suspects[i], true);
+  if (suspects.size() > kLaunches)
+    report.say(fmt::format("  and {} more", suspects.size() - kLaunches));
   if (suspects.size() > 1) {
-    say("  next: run again with CUDA_LAUNCH_BLOCKING=1, and the launch that fails is the first one "
+    report.say(
+        "  next: run again with CUDA_LAUNCH_BLOCKING=1, and the launch that fails is the first one "
         "named; addresses are the same in every run that allocates in the same order");
   }
   if (!certain) {
-    say("  memory ends where its pages end, so a kernel that goes past the end of what it names "
+    report.say(
+        "  memory ends where its pages end, so a kernel that goes past the end of what it names "
         "faults; its size is beside its address above");
   }
+  tell(report);
 }
 
 void Guard::report_damage(const Block& block, const Damage& d, const char* when) {
   if (!first_of(overflow)) return;
+  Report report{"damaged_canary"};
   if (d.behind) {
-    say(fmt::format("written past the end, {}: {} byte{} from {} to {} behind the end of {}", when,
-                    d.bytes, plural(d.bytes), d.first, d.last, text_of(block)));
+    report.say(fmt::format("written past the end, {}: {} byte{} from {} to {} behind the end of {}",
+                           when, d.bytes, plural(d.bytes), d.first, d.last, text_of(block)));
   } else {
-    say(fmt::format("written before the start, {}: {} byte{} from {} to {} of {}", when, d.bytes,
-                    plural(d.bytes), d.first, d.last, text_of(block)));
+    report.say(fmt::format("written before the start, {}: {} byte{} from {} to {} of {}", when,
+                           d.bytes, plural(d.bytes), d.first, d.last, text_of(block)));
   }
-  say(fmt::format("  found there: {}{}", hex(d.found, d.shown), d.bytes > d.shown ? " ..." : ""));
-  say_stacks(block);
+  report.say(
+      fmt::format("  found there: {}{}", hex(d.found, d.shown), d.bytes > d.shown ? " ..." : ""));
+  add_stacks(report, block, 2);
   unsigned told = 0;
   for (const Launch& l : launches_.suspects(nullptr, true)) {
     const bool names = std::any_of(l.words, l.words + l.count, [&](CUdeviceptr word) {
       return word >= block.base && word <= block.end();
     });
     if (!names || !l.kernel || told == 3) continue;
-    if (told++ == 0) say("  the last kernels that named it:");
-    say_launch(l);
+    if (told++ == 0) report.say("  the last kernels that named it:");
+    add_launch(report, l, false);
   }
+  tell(report);
 }
 
 void Guard::refused_free(const char* call, CUdeviceptr p) noexcept {
   try {
     if (!first_of(bad_free)) return;
+    Report report{"refused_free"};
     const Found found = ledger_.find(p);
     const bool start = found.beside == Beside::inside && found.distance_bytes == 0;
     if (start && !found.block.live()) {
-      say(fmt::format("{} of memory that was freed before (double free); {}", call, text_of(p)));
+      report.say(
+          fmt::format("{} of memory that was freed before (double free); {}", call, text_of(p)));
     } else if (found.beside == Beside::inside && found.block.live()) {
-      say(fmt::format("{} of an address inside an allocation: only its start can be freed; {}",
+      report.say(
+          fmt::format("{} of an address inside an allocation: only its start can be freed; {}",
                       call, text_of(p)));
     } else {
-      say(fmt::format("{} of an address that was never handed out; {}", call, text_of(p)));
+      report.say(fmt::format("{} of an address that was never handed out; {}", call, text_of(p)));
     }
-    if (found.beside == Beside::inside) say_stacks(found.block);
-    say(fmt::format("  this one: {}; the answer is CUDA_ERROR_INVALID_VALUE, as the driver's",
-                    text_of(who(call))));
+    if (found.beside == Beside::inside) add_stacks(report, found.block, 2);
+    add_this_call(report, call);
+    tell(report);
   } catch (...) {
   }
 }
@@ -191,17 +235,19 @@ void Guard::refused_free(const char* call, CUdeviceptr p) noexcept {
 void Guard::refused_copy(const char* call, CUdeviceptr p, size_t bytes) noexcept {
   try {
     if (!first_of(bad_copy)) return;
+    Report report{"refused_copy"};
     const Found found = ledger_.find(p);
     if (found.beside == Beside::inside && found.block.live()) {
       const uint64_t over = bytes - (found.block.bytes - found.distance_bytes);
-      say(fmt::format("{} of {} bytes goes {} byte{} past the end; {}", call, bytes, over,
-                      plural(over), text_of(p)));
+      report.say(fmt::format("{} of {} bytes goes {} byte{} past the end; {}", call, bytes, over,
+                             plural(over), text_of(p)));
     } else {
-      say(fmt::format("{} of {} bytes touches no live allocation; {}", call, bytes, text_of(p)));
+      report.say(
+          fmt::format("{} of {} bytes touches no live allocation; {}", call, bytes, text_of(p)));
     }
-    if (found.beside == Beside::inside) say_stacks(found.block);
-    say(fmt::format("  this one: {}; the answer is CUDA_ERROR_INVALID_VALUE, as the driver's",
-                    text_of(who(call))));
+    if (found.beside == Beside::inside) add_stacks(report, found.block, 2);
+    add_this_call(report, call);
+    tell(report);
   } catch (...) {
   }
 }
@@ -211,11 +257,15 @@ void Guard::read_back(const ReadBack& copy) noexcept {
   try {
     const Found found = ledger_.find(copy.from);
     if (found.beside != Beside::inside || !first_of(never_written)) return;
-    say(
+    Report report{"never_written"};
+    report.say(
         fmt::format("{} of {} bytes brought nothing but the pattern {:#010x} that new memory is "
                     "filled with: nothing has written there; {}",
                     copy.call, copy.bytes, contents_.pattern(), text_of(copy.from)));
-    say_stacks(found.block);
+    add_stacks(report, found.block, 2);
+    const uint32_t reader = stacks_ != nullptr ? stacks_->here() : 0;
+    if (reader != 0) report.say("  the call that brought it, or waited for it:", reader);
+    tell(report);
   } catch (...) {
   }
 }
@@ -229,7 +279,11 @@ void Guard::finish() noexcept {
       const unsigned n = found_[i].load(std::memory_order_relaxed);
       if (n > 0) text += fmt::format("{}{} {}", text.empty() ? "" : ", ", n, kWhat[i]);
     }
-    if (!text.empty()) say(fmt::format("found: {}, in {} allocations", text, ledger_.count()));
+    if (text.empty()) return;
+    say(fmt::format("found: {}, in {} allocations", text, ledger_.count()));
+    if (stacks_ != nullptr && stacks_->may_end_early())
+      say("callers were followed along frame pointers, which much code has none of: run again with "
+          "FLEXLOM_STACKS=dwarf where they end early");
   } catch (...) {
   }
 }

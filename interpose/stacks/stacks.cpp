@@ -19,6 +19,8 @@ uint64_t now_ns() {
   return static_cast<uint64_t>(time.tv_sec) * 1'000'000'000 + static_cast<uint64_t>(time.tv_nsec);
 }
 
+constexpr size_t kMostOwn = 16;  // frames of this library before those of its caller
+
 }  // namespace
 
 NodeId here() noexcept { return current; }
@@ -35,11 +37,19 @@ Stacks::Stacks(StackMode mode, size_t depth, Sink* sink) noexcept
 }
 
 NodeId Stacks::capture() noexcept {
-  constexpr size_t kMostOwn = 12;
   uintptr_t addresses[kMostFrames + kMostOwn];
   const size_t most = depth_ + kMostOwn;
   size_t count = mode_ == StackMode::dwarf ? walk_tables(addresses, most) : 0;
   if (count == 0) count = walk_frame_pointers(addresses, most);
+  return number_of_stack(addresses, count);
+}
+
+NodeId Stacks::capture_all() noexcept {
+  uintptr_t addresses[kMostFrames + kMostOwn];
+  return number_of_stack(addresses, walk_slowly(addresses, depth_ + kMostOwn));
+}
+
+NodeId Stacks::number_of_stack(const uintptr_t* addresses, size_t count) noexcept {
   size_t own = 0;
   while (own < count && is_own_code(addresses[own])) ++own;
   const uintptr_t* const callers = addresses + own;

@@ -34,12 +34,18 @@ class Stacks {
   Stacks(StackMode mode, size_t depth, Sink* sink) noexcept;
 
   bool on() const noexcept { return mode_ != StackMode::off; }
+  bool by_frame_pointers() const noexcept {
+    return mode_ == StackMode::fp || (mode_ == StackMode::dwarf && problem_ != nullptr);
+  }
   // Why the mode that was asked for is not the one in use; null when it is.
   const char* problem() const noexcept { return problem_; }
 
   // The stack of this thread without this library's own frames; 0 when there is none. Requires no
   // lock, and an InsidePool: the unwinder allocates, and a program's allocation hook may call CUDA.
   NodeId capture() noexcept;
+  // The same through all code, whatever the mode: takes some 10 us, and walks with no library that
+  // might be absent.
+  NodeId capture_all() noexcept;
 
   // A stack, innermost first, and the modules of its addresses. For the end of the process.
   struct Frame {
@@ -49,6 +55,7 @@ class Stacks {
   std::vector<Frame> frames(NodeId id);
 
  private:
+  NodeId number_of_stack(const uintptr_t* addresses, size_t count) noexcept;
   void take_modules(std::vector<Module> now, LoaderState state);
   uint32_t number_of(Module&& module);
   uint32_t module_at(uintptr_t address) const noexcept;

@@ -4,6 +4,7 @@
 #include <pthread.h>
 #include <signal.h>
 #include <time.h>
+#include <unwind.h>
 
 #include <atomic>
 
@@ -94,6 +95,24 @@ __attribute__((noinline)) size_t walk_tables(uintptr_t* out, size_t most) noexce
   static_assert(sizeof(void*) == sizeof(uintptr_t));
   const int count = walk(reinterpret_cast<void**>(out), static_cast<int>(most));
   return count > 0 ? static_cast<size_t>(count) : 0;
+}
+
+__attribute__((noinline)) size_t walk_slowly(uintptr_t* out, size_t most) noexcept {
+  struct Walk {
+    uintptr_t* out;
+    size_t most, count;
+    bool own;  // the frame of this function, which comes first
+  } walk{out, most, 0, true};
+  const auto step = [](_Unwind_Context* frame, void* of) {
+    auto* const w = static_cast<Walk*>(of);
+    const auto address = static_cast<uintptr_t>(_Unwind_GetIP(frame));
+    if (w->count == w->most || address == 0) return _URC_END_OF_STACK;
+    if (!w->own) w->out[w->count++] = address;
+    w->own = false;
+    return _URC_NO_REASON;
+  };
+  _Unwind_Backtrace(step, &walk);
+  return walk.count;
 }
 
 const char* open_libunwind() noexcept {

@@ -7,7 +7,7 @@
 // dwarf: by libunwind (nongnu.org/libunwind, libunwind.so.8), along the tables that every library
 // carries. It is opened when it is first asked for, and only then.
 //
-// Neither may be called with a lock held that an allocation hook of the program, or the program's
+// None may be called with a lock held that an allocation hook of the program, or the program's
 // own use of dl_iterate_phdr, could wait for: libunwind allocates and asks the loader.
 #pragma once
 
@@ -18,10 +18,12 @@ namespace flexlom::stacks {
 
 constexpr size_t kMostFrames = 128;
 
-// Both return how many were written to `out`. The caller of these is not among them; frames of this
+// All return how many were written to `out`. The caller of these is not among them; frames of this
 // library are. Thread safe.
 size_t walk_frame_pointers(uintptr_t* out, size_t most) noexcept;
 size_t walk_tables(uintptr_t* out, size_t most) noexcept;  // 0 before open_libunwind() succeeded
+// The same by the unwinder of exceptions, which this library contains: slower, and always there.
+size_t walk_slowly(uintptr_t* out, size_t most) noexcept;
 
 bool is_own_code(uintptr_t address) noexcept;  // of this library
 

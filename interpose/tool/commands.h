@@ -26,6 +26,7 @@ int leaks_command(Words words);
 int html_command(Words words);
 int top_command(Words words);
 int complete_command(Words words);  // hidden: for scripts/completions
+int stacks_command(Words words);    // hidden: names for the library's reports
 int probe_command(Words words);     // hidden: doctor's questions to the driver, in a child
 
 }  // namespace flexlom::tool

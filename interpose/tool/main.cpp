@@ -56,6 +56,7 @@ constexpr Command commands[] = {
     {"--version", version_command},
     {"internal-probe", probe_command},
     {"internal-complete", complete_command},
+    {"internal-stacks", stacks_command},
 };
 
 const Command* find(std::string_view name) {

@@ -5,6 +5,8 @@ GPU_LIBS := -static-libstdc++ -static-libgcc -ldl
 $(eval $(call program,gpu/hold_memory,tests/gpu/hold_memory.cpp,$(GPU_LIBS)))
 $(eval $(call program,gpu/oversubscribe,tests/gpu/oversubscribe.cpp $(TESTING_KERNELS),$(GPU_LIBS)))
 $(eval $(call program,gpu/link,tests/gpu/link.cpp $(TESTING_KERNELS),$(GPU_LIBS)))
+# Its reports name the functions that allocate and free.
+$(call objects,tests/gpu/guard_bugs.cpp): CXXFLAGS_tests += -g -O1 -fno-omit-frame-pointer -fno-optimize-sibling-calls
 $(eval $(call program,gpu/guard_bugs,tests/gpu/guard_bugs.cpp $(TESTING_KERNELS),$(GPU_LIBS)))
 $(eval $(call program,gpu/graph_operands,tests/gpu/graph_operands.cpp $(TESTING_KERNELS),$(GPU_LIBS)))
 $(eval $(call program,gpu/fingerprint_check,tests/gpu/fingerprint_check.cpp $(FINGERPRINT_KERNEL) \

@@ -15,7 +15,9 @@ pool::AllocationInfo info(CUdeviceptr base, size_t bytes) {
   made.asked_bytes = bytes;
   return made;
 }
-Who by(const char* call, uint64_t at_ns = 1) { return {call, 7, at_ns, 0}; }
+Who by(const char* call, uint64_t at_ns = 1) {
+  return {call, 7, at_ns, static_cast<uint32_t>(at_ns)};
+}
 
 }  // namespace
 
@@ -55,6 +57,8 @@ TEST_CASE("what is freed is remembered with who did it, until its addresses are 
   // A free of what is not live is somebody else's.
   ledger.freed(info(kBase, 100), by("cuMemFree_v2", 30), 4);
   CHECK(ledger.find(kBase).block.freed.at_ns == 20);
+  CHECK(found.block.allocated.stack == 10);
+  CHECK(found.block.freed.stack == 20);
   ledger.allocated(info(kBase + 50, 10), by("cuMemAlloc_v2", 40));
   found = ledger.find(kBase + 5);
   CHECK(found.beside == Beside::before);

@@ -75,6 +75,24 @@ TEST_CASE("frame pointers lead through every caller") {
   CHECK(is_own_code(addresses[0]));
 }
 
+TEST_CASE("the unwinder of exceptions finds the same callers") {
+  uintptr_t walked[kMostFrames], slowly[kMostFrames];
+  const size_t a = descend(&walk_frame_pointers, 10, walked, kMostFrames);
+  const size_t b = descend(&walk_slowly, 10, slowly, kMostFrames);
+  REQUIRE(b >= 12);
+  CHECK(equal_neighbours(slowly, b) == equal_neighbours(walked, a));
+  CHECK(descend(&walk_slowly, 10, slowly, 3) == 3);
+}
+
+TEST_CASE("a stack of this moment is at most as deep as was asked for") {
+  Stacks by_pointers(flexlom::StackMode::fp, 32, nullptr);
+  const NodeId stack = by_pointers.capture_all();
+  // All of this program is "own code" here but what called main.
+  CHECK(by_pointers.frames(stack).size() <= 32);
+  CHECK(by_pointers.by_frame_pointers());
+  CHECK_FALSE(Stacks(flexlom::StackMode::off, 32, nullptr).by_frame_pointers());
+}
+
 TEST_CASE("no more frames than there is room for") {
   uintptr_t addresses[4] = {0, 0, 0, 42};
   CHECK(descend(&walk_frame_pointers, 10, addresses, 3) == 3);

@@ -201,6 +201,7 @@ TEST_CASE("the table is complete and without doubles") {
 
 TEST_CASE("ways of finding callers are understood") {
   auto [text, mode] = GENERATE(table<const char*, StackMode>({
+      {"auto", StackMode::automatic},
       {"fp", StackMode::fp},
       {"FP", StackMode::fp},
       {" dwarf ", StackMode::dwarf},
@@ -214,7 +215,7 @@ TEST_CASE("ways of finding callers are understood") {
   for (const char* wrong : {"on", "1", "lbr", "fp,dwarf"}) {
     parsed = parse_one("STACKS", wrong);
     CHECK(parsed.errors.size() == 1);
-    CHECK(parsed.options.stacks == StackMode::off);
+    CHECK(parsed.options.stacks == StackMode::automatic);
   }
 }
 
