@@ -155,8 +155,20 @@ void Listener::unmapped(int device, CUdeviceptr address, size_t bytes, pool::Whe
   if (writer_ != nullptr) writer_->unmap(event_of(device, address, bytes, where));
 }
 
-void Listener::device_opened(int, CUdeviceptr base, size_t bytes) noexcept {
+// The first statistics of a device say its budget, which is not known before when it depends on
+// what is free.
+void Listener::device_opened(int device, CUdeviceptr base, size_t bytes,
+                             uint64_t budget_bytes) noexcept {
   heat::note_range(base, bytes);
+  if (writer_ == nullptr || pool_ == nullptr) return;
+  trace::Stats s;
+  s.device = device;
+  s.budget_bytes = budget_bytes;
+  const pool::Budget& host = pool_->host_budget();
+  s.host_budget_bytes = host.limit();
+  s.host_held_bytes = host.held();
+  s.host_peak_held_bytes = host.peak();
+  writer_->stats(s);
 }
 
 void Listener::moved(const pool::Moved& m) noexcept {

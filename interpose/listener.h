@@ -43,7 +43,8 @@ class Listener final : public pool::Observer, private stacks::Sink {
   void spilled(int device, CUdeviceptr address, size_t bytes) noexcept override;
   void mapped(int device, CUdeviceptr address, size_t bytes, pool::Where) noexcept override;
   void unmapped(int device, CUdeviceptr address, size_t bytes, pool::Where) noexcept override;
-  void device_opened(int device, CUdeviceptr base, size_t bytes) noexcept override;
+  void device_opened(int device, CUdeviceptr base, size_t bytes,
+                     uint64_t budget_bytes) noexcept override;
   // Only put into the log's buffer: these come while other threads are held back at the gate.
   void moved(const pool::Moved&) noexcept override;
   void gave_up(int device, pool::GaveUp why) noexcept override;

@@ -312,8 +312,11 @@ Runtime* make_runtime() {
       size_t total = 0;
       if (FLEXLOM_ORIGINAL(cuDeviceTotalMem_v2)(&total, i) == CUDA_SUCCESS)
         info.total_bytes = total;
+      // What is free, and so the default, is known when the device has a context: the statistics at
+      // that point say it.
       const Limit limit = made->options.device_limit.for_device(i);
-      info.budget_bytes = limit.kind == Limit::Kind::unset ? total : limit.of(total);
+      if (limit.kind != Limit::Kind::unset)
+        info.budget_bytes = limit.of(total) & ~uint64_t{pool::kGranule - 1};
       header.devices.push_back(std::move(info));
     }
     writer->header(header);

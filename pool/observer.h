@@ -49,8 +49,9 @@ class Observer {
   virtual void spilled(int device, CUdeviceptr address, size_t bytes) noexcept {}
   virtual void mapped(int device, CUdeviceptr address, size_t bytes, Where where) noexcept {}
   virtual void unmapped(int device, CUdeviceptr address, size_t bytes, Where where) noexcept {}
-  // A device has its pool now: nothing of it was handed out before.
-  virtual void device_opened(int device, CUdeviceptr base, size_t bytes) noexcept {}
+  // A device has its pool now: nothing of it was handed out before. `bytes` of addresses.
+  virtual void device_opened(int device, CUdeviceptr base, size_t bytes,
+                             uint64_t budget_bytes) noexcept {}
   virtual void moved(const Moved&) noexcept {}
   virtual void gave_up(int device, GaveUp why) noexcept {}
   virtual void out_of_memory(const OutOfMemory&) noexcept {}

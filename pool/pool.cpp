@@ -77,7 +77,9 @@ DevicePool* Pool::open_device(int ordinal) {
     }
     return nullptr;
   }
-  if (observer_ != nullptr) observer_->device_opened(ordinal, pool->base(), pool->address_bytes());
+  if (observer_ != nullptr)
+    observer_->device_opened(ordinal, pool->base(), pool->address_bytes(),
+                             config.device_budget_bytes);
   const CUdeviceptr last = pool->base() + pool->address_bytes() - 1;
   for (CUdeviceptr region = pool->base() >> kRegionShift; region <= last >> kRegionShift;
        ++region) {

@@ -80,8 +80,10 @@ void write_header(std::string& out, const std::string& name, const Summary& log)
   }
   for (const auto& [ordinal, device] : log.devices) {
     if (device.total_bytes == 0) continue;
-    out += fmt::format("  {}: {}, {}, budget {}\n", device_name(ordinal), printable(device.name),
-                       human_bytes(device.total_bytes), human_bytes(device.budget_bytes));
+    out += fmt::format("  {}: {}, {}, {}\n", device_name(ordinal), printable(device.name),
+                       human_bytes(device.total_bytes),
+                       device.budget_bytes != 0 ? "budget " + human_bytes(device.budget_bytes)
+                                                : "never allocated from");
   }
   if (log.format != 0) out += fmt::format("  host budget {}\n", human_bytes(log.host_budget_bytes));
 }

@@ -116,6 +116,12 @@ bool Summary::add_line(uint64_t number, std::string_view line, bool cut) {
       end_reason = record_.json().text("reason").value_or("");
       break;
     case Kind::stats:
+      // The header of a log has only what was asked for, if that.
+      if (const auto device = devices.find(record_.device);
+          record_.has_device && device != devices.end()) {
+        const uint64_t said = record_.json().number("budget_bytes").value_or(0);
+        if (said != 0) device->second.budget_bytes = Record::possible(said).value_or(0);
+      }
       host_frames_peak_bytes =
           std::max(host_frames_peak_bytes,
                    Record::possible(record_.json().number("host_peak_held_bytes")).value_or(0));

@@ -40,12 +40,13 @@ struct Moves {
 
 struct DeviceUse {
   std::string name, uuid;
-  uint64_t total_bytes = 0, budget_bytes = 0;  // 0: the header does not say
-  Peak in_use;                                 // given to the program, wherever it lies
-  uint64_t host_at_peak_bytes = 0;             // the part of in_use at its peak on the host
-  Moment at_peak;                              // of in_use
-  Peak spilled;                                // given to the program, in host frames
-  Peak held;                                   // pages in device frames, in use or cached
+  uint64_t total_bytes = 0;         // 0: the header does not say
+  uint64_t budget_bytes = 0;        // as enforced; 0: neither header nor statistics say
+  Peak in_use;                      // given to the program, wherever it lies
+  uint64_t host_at_peak_bytes = 0;  // the part of in_use at its peak on the host
+  Moment at_peak;                   // of in_use
+  Peak spilled;                     // given to the program, in host frames
+  Peak held;                        // pages in device frames, in use or cached
   Moves moves;
 };
 

@@ -458,7 +458,8 @@ void Writer::header(const Header& header) noexcept {
       line += R"(,"uuid":)";
       append_json(line, device.uuid);
       line += field("total_bytes", device.total_bytes);
-      line += field("budget_bytes", device.budget_bytes) + "}";
+      if (device.budget_bytes != 0) line += field("budget_bytes", device.budget_bytes);
+      line += "}";
     }
     append(line + "]}\n");
   } catch (...) {

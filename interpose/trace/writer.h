@@ -24,7 +24,7 @@ constexpr int format_version = 1;
 struct DeviceInfo {
   int ordinal;
   std::string name, uuid;
-  uint64_t total_bytes, budget_bytes;
+  uint64_t total_bytes, budget_bytes;  // budget_bytes 0: not known yet, and left out
 };
 
 // Pid, host, command line, clocks and the format version are added by the writer.

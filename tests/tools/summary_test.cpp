@@ -365,3 +365,20 @@ TEST_CASE("what guard mode found comes with its lines and their stacks") {
   CHECK(many.findings.size() == Summary::most_listed);
   CHECK(many.finding_count == 3 * Summary::most_listed);
 }
+
+TEST_CASE("the budget is the one that statistics say, where there are any") {
+  const char* const header =
+      R"({"kind":"header","format":1,"t":1,"devices":[{"ordinal":0,"total_bytes":900},)"
+      R"({"ordinal":1,"total_bytes":900,"budget_bytes":500}]})";
+  const Summary log = summarize({
+      header,
+      R"({"kind":"stats","t":2,"device":0,"budget_bytes":700})",
+      R"({"kind":"stats","t":3,"device":1})",
+      R"({"kind":"stats","t":4,"budget_bytes":1})",
+      R"({"kind":"stats","t":5,"device":7,"budget_bytes":2})",
+  });
+  CHECK(log.devices.at(0).budget_bytes == 700);
+  CHECK(log.devices.at(1).budget_bytes == 500);
+  CHECK(log.devices.count(7) == 0);
+  CHECK(summarize({header}).devices.at(0).budget_bytes == 0);
+}
