@@ -28,8 +28,9 @@ constexpr std::string_view help_text = R"(usage: flexlom top [OPTIONS]
 
 Shows the processes of this user that have allocated under flexlom: memory held on the device of its
 budget, memory held on the host, bytes per second moved up to the device and down to the host and
-used in place on the host, the largest allocation, and how long flexlom has been active. A process
-with several devices has a line for each under its own. Amounts are powers of 1024.
+used in place on the host, the largest allocation and by which call it was made, and for how long
+flexlom has been active. A process with several devices has a line for each under its own. Amounts
+are powers of 1024.
 
 On a terminal: q ends, r reverses the order, space looks now, and d h m i l a p choose the order.
 Programs run with FLEXLOM_LIVE=0 are not shown, nor are other users'.

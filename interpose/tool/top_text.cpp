@@ -1,5 +1,6 @@
 // flexlom top: the lines of one look.
 #include <fmt/format.h>
+#include <string.h>
 #include <time.h>
 
 #include <algorithm>
@@ -14,7 +15,8 @@ namespace {
 // A page is written twice a second; after this long without news the numbers are old.
 constexpr uint64_t kNews_ns = 3'000'000'000;
 
-constexpr const char* kTableFormat = "{:>7} {:>3} {:>6} {:>6} {:>6} {:>6} {:>6} {:>6} {:>7} {:>6} ";
+constexpr const char* kTableFormat =
+    "{:>7} {:>3} {:>6} {:>6} {:>6} {:>6} {:>6} {:>6} {:>7} {:<5} {:>6} ";
 
 std::string clock_text(int64_t clock_s) {
   const time_t seconds = clock_s;
@@ -36,9 +38,21 @@ uint64_t since(uint64_t now_ns, uint64_t then_ns) {
   return now_ns > then_ns ? now_ns - then_ns : 0;
 }
 
+// By which call: "alloc", "async" or "pitch", five characters of what another version may say.
+std::string short_call(const live::Largest& largest) {
+  constexpr std::string_view all_begin = "cuMemAlloc";
+  std::string_view name(largest.call, strnlen(largest.call, sizeof largest.call));
+  if (largest.bytes == 0) return "";
+  if (name == all_begin) return "alloc";
+  if (name.starts_with(all_begin)) name.remove_prefix(all_begin.size());
+  std::string text = fit(name, 5);
+  for (char& c : text) c = c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c;
+  return text;
+}
+
 std::string headings() {
   return fmt::format(kTableFormat, "PID", "DEV", "DEVICE", "BUDGET", "HOST", "UP/s", "DOWN/s",
-                     "INPL/s", "LARGEST", "AGE") +
+                     "INPL/s", "LARGEST", "BY", "AGE") +
          "COMMAND";
 }
 
@@ -70,16 +84,17 @@ void add_process(const live::Process& process, uint64_t now_ns, std::vector<std:
                              bytes(budget), bytes(sample.host_held_bytes), rate(&Rates::promoted),
                              rate(&Rates::demoted), rate(&Rates::in_place),
                              sample.largest.bytes > 0 ? bytes(sample.largest.bytes) : "-",
+                             short_call(sample.largest),
                              short_age(since(now_ns, sample.active_since_ns))) +
                  remark(process, now_ns) + process.command);
   if (devices < 2) return;
   for (size_t i = 0; i < devices; ++i) {
     const live::Device& d = sample.devices[i];
-    const std::string largest = sample.largest.bytes > 0 && sample.largest.device == d.ordinal
-                                    ? bytes(sample.largest.bytes)
-                                    : "";
+    const bool has_largest = sample.largest.bytes > 0 && sample.largest.device == d.ordinal;
     out->push_back(fmt::format(kTableFormat, "", d.ordinal, bytes(d.held_bytes),
-                               bytes(d.budget_bytes), "", "", "", "", largest, "") +
+                               bytes(d.budget_bytes), "", "", "", "",
+                               has_largest ? bytes(sample.largest.bytes) : "",
+                               has_largest ? short_call(sample.largest) : "", "") +
                    "  " + d.name);
   }
 }

@@ -97,12 +97,12 @@ TEST_CASE("top: the lines of a busy machine") {
   CHECK(join(lines(busy(), {})) ==
         R"(flexlom top: 4 processes of user 1000, 00:00:00
 26.1 GiB on devices, 12.3 GiB on the host; per second 8 GiB up, 5.5 GiB down, 25 MiB in place
-    PID DEV DEVICE BUDGET   HOST   UP/s DOWN/s INPL/s LARGEST    AGE COMMAND
-   4242   0  22.1G    24G  12.3G     8G   5.5G    25M      2G   1h02 python train.py --lr 1e-4
-     99  x2     4G    48G      0      0      0      0    512M   1:05 ./solver
-          0     3G    24G                                              Some GPU
-          3     1G    24G                                512M          Some GPU
- 123456   0   9.8M    24G      0      -      -      -       -     0s fresh
+    PID DEV DEVICE BUDGET   HOST   UP/s DOWN/s INPL/s LARGEST BY       AGE COMMAND
+   4242   0  22.1G    24G  12.3G     8G   5.5G    25M      2G alloc   1h02 python train.py --lr 1e-4
+     99  x2     4G    48G      0      0      0      0    512M async   1:05 ./solver
+          0     3G    24G                                                    Some GPU
+          3     1G    24G                                512M async          Some GPU
+ 123456   0   9.8M    24G      0      -      -      -       -           0s fresh
       7 python serve.py: runs under flexlom 9.0
 )");
 }
