@@ -7,6 +7,7 @@
 #pragma once
 
 #include <cstdint>
+#include <deque>
 #include <mutex>
 #include <string>
 #include <vector>
@@ -47,7 +48,7 @@ class Stacks {
   // might be absent.
   NodeId capture_all() noexcept;
 
-  // A stack, innermost first, and the modules of its addresses. For the end of the process.
+  // A stack, innermost first, and the modules of its addresses, which live as long as this.
   struct Frame {
     uintptr_t address;
     const Module* module;  // null: code without a file
@@ -70,7 +71,9 @@ class Stacks {
 
   std::mutex mutex_;   // guards what follows; never held while the loader is asked anything
   LoaderState state_;  // that code_ belongs to
-  std::vector<Module> every_module_;  // that ever was; [0] stands for code without a file
+  // That ever was; [0] stands for code without a file. Frame points in here: none is ever moved or
+  // changed.
+  std::deque<Module> every_module_;
   struct Code {
     uintptr_t begin, end;
     uint32_t module;
