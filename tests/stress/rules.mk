@@ -15,7 +15,7 @@ TESTS += $(STRESS_TEST)
 SANITIZE_SECONDS ?= 75
 .PHONY: sanitize-build
 sanitize-build: $(BUILD)/tests/stress $(BUILD)/tests/faults $(BUILD)/tests/pool_unit \
-  $(BUILD)/tests/gate_stress $(BUILD)/tests/heat_unit
+  $(BUILD)/tests/gate_stress $(BUILD)/tests/heat_unit $(BUILD)/tests/live_unit
 
 sanitize:
 	$(Q)$(MAKE) --no-print-directory MODE=tsan sanitize-build
@@ -24,5 +24,6 @@ sanitize:
 	$(Q)STRESS_SECONDS=$(SANITIZE_SECONDS) tests/run build/debug/tests/pool_unit \
 	  build/tsan/tests/pool_unit build/asan/tests/pool_unit build/tsan/tests/gate_stress \
 	  build/asan/tests/gate_stress build/tsan/tests/heat_unit build/asan/tests/heat_unit \
+	  build/tsan/tests/live_unit build/asan/tests/live_unit \
 	  build/asan/tests/faults \
 	  build/tsan/tests/stress build/asan/tests/stress
