@@ -327,9 +327,11 @@ TEST_CASE("moves: after work that does not end the next tries come later and lat
 
 TEST_CASE("moves: a long queue is waited for as long as its work goes on ending") {
   MoveBench bench(64, 64);
-  bench.mover.set_limits({20'000'000, 2'000'000'000, 3'000'000, 3'000'000, 3'000'000});
+  // The queue takes longer than the wait for a sign of progress, and one piece of its work far
+  // less: a thread of a loaded machine may stand still for some tens of milliseconds.
+  bench.mover.set_limits({400'000'000, 5'000'000'000, 200'000'000, 200'000'000, 200'000'000});
   const CUdeviceptr p = bench.make(8);
-  constexpr uint64_t kQueued = 30;
+  constexpr uint64_t kQueued = 60;
   for (uint64_t i = 0; i < kQueued; ++i) {
     bench.submit();
     bench.fence.mark();
@@ -337,7 +339,7 @@ TEST_CASE("moves: a long queue is waited for as long as its work goes on ending"
   const bool ends_one_by_one = GENERATE(true, false);
   std::thread device([&] {
     for (uint64_t i = 1; i <= kQueued; ++i) {
-      std::this_thread::sleep_for(std::chrono::milliseconds(3));
+      std::this_thread::sleep_for(std::chrono::milliseconds(10));
       if (ends_one_by_one) bench.driver.finish_to(bench.context, i);
     }
     bench.finish();
