@@ -168,6 +168,18 @@ class Current {
 
 }  // namespace
 
+int RealDriver::device_of(CUcontext context) noexcept {
+  const Current current(context);
+  CUdevice device = -1;
+  if (current.result() != CUDA_SUCCESS) return -1;
+  return CALL(cuCtxGetDevice, &device) == CUDA_SUCCESS ? device : -1;
+}
+
+bool RealDriver::can_reach(int device, int other) noexcept {
+  int can = 0;
+  return CALL(cuDeviceCanAccessPeer, &can, device, other) == CUDA_SUCCESS && can != 0;
+}
+
 CUresult RealDriver::stream_create(CUcontext context, CUstream* stream) noexcept {
   const Current current(context);
   if (current.result() != CUDA_SUCCESS) return current.result();

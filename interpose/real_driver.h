@@ -25,6 +25,8 @@ class RealDriver final : public pool::Driver {
   CUresult record(CUcontext context, CUevent event) noexcept override;
   CUresult query(CUevent event) noexcept override;
   CUresult synchronize(CUcontext context) noexcept override;
+  int device_of(CUcontext context) noexcept override;
+  bool can_reach(int device, int other) noexcept override;
   CUresult stream_create(CUcontext context, CUstream* stream) noexcept override;
   void stream_destroy(CUcontext context, CUstream stream) noexcept override;
   CUresult copy(CUcontext context, CUstream stream, CUdeviceptr to, CUdeviceptr from,

@@ -125,7 +125,7 @@ CUresult Runtime::current(CUcontext* context, int* device) noexcept {
   CUdevice found = 0;
   const CUresult d = FLEXLOM_ORIGINAL(cuCtxGetDevice)(&found);
   if (d != CUDA_SUCCESS) return d;
-  pool.fence().add_context(*context);
+  pool.add_context(*context);
   look_for_caching_allocator();
   last_context = {*context, found, generation};
   *device = found;
@@ -215,7 +215,7 @@ void Runtime::context_ended(CUcontext context) noexcept {
 
 void Runtime::context_born(CUcontext context) noexcept {
   InsidePool inside;
-  pool.fence().add_context(context);
+  pool.add_context(context);
   if (!any_ended_.load(std::memory_order_acquire)) return;
   std::lock_guard lock(mutex_);
   if (std::erase(ended_, context) > 0) context_generation.fetch_add(1, std::memory_order_acq_rel);

@@ -56,7 +56,7 @@ DevicePool::DevicePool(Driver& driver, Fence& fence, Observer* observer, Budget&
       guard_(config.guard ? std::make_unique<Guard>(space_, observer) : nullptr),
       frames_(driver, config.device, device_budget_, host_budget, config.host_vmm,
               config.window_hint) {
-  access_.push_back(config.device);
+  access_.push_back({config.device, false});
   table_bytes_ = size_t{space_.granules()} * sizeof(std::atomic<Span*>);
   // Address space only; the kernel backs the few entries that are used.
   void* table = mmap(nullptr, table_bytes_, PROT_READ | PROT_WRITE,

@@ -205,7 +205,10 @@ class DevicePool {
 
   void release_context(CUcontext context);  // its allocations end with it
   void forget_stream(StreamKey stream);
-  CUresult allow_access(int device);  // a peer may now reach every page, present and future
+  // A peer may now reach every page, present and future; with `host_only`, those on the host, which
+  // a driver may crash on otherwise (580: copies that name two contexts).
+  CUresult allow_access(int device, bool host_only = false);
+  bool accessible_by(int device) const;  // all of it
 
   // Gives back what was idle for `ticks` sweeps, and makes host frames ahead when the budget nears.
   void sweep(uint64_t ticks);
@@ -260,10 +263,11 @@ class DevicePool {
   void drop_copies(uint64_t want_bytes);
   static void fill_move(const PageId& id, const Page& page, Where to, Move* move);
   static void set_moving(const PageId& id, Page& page, bool moving);
-  CUresult swap_frames(const Move& move, const Frame& from, const Frame& to);
+  CUresult swap_frames(const Move& move, const Frame& from, const Frame& to, Where where);
   bool hire(Where where, StandIns* in);
   StandIns::Lifted* lift(const PageId& id, StandIns* in);
-  CUresult show(CUdeviceptr address, size_t bytes, const Frame& frame);
+  CUresult show(CUdeviceptr address, size_t bytes, const Frame& frame, Where where);
+  CUresult open_access(CUdeviceptr address, size_t bytes, Where where);
   void make_room(const Request& request, uint32_t granules);  // no lock held
   bool fits_device(uint32_t granules) const;
   uint64_t reclaim(uint64_t want_bytes, uint64_t before_tick);
@@ -305,7 +309,11 @@ class DevicePool {
   AddressSpace space_;
   const std::unique_ptr<Guard> guard_;  // null: not in guard mode
   Frames frames_;
-  std::vector<int> access_;  // devices that may reach the pages
+  struct Access {
+    int device;
+    bool host_only;
+  };
+  std::vector<Access> access_;  // devices that may reach the pages, ours first
   std::unordered_set<Span*> spans_;
   std::vector<std::unique_ptr<Span>> all_spans_;
   std::vector<Span*> spare_spans_;

@@ -61,6 +61,12 @@ class Driver {
   virtual CUresult synchronize(
       CUcontext context) noexcept = 0;  // waits; for drivers without record()
 
+  // The device of a context; -1: not known, it is then nobody's. The current context stays.
+  virtual int device_of(CUcontext) noexcept { return 0; }
+  // Whether `device` can be given access to the device frames of `other` (CUDA Driver API 6.17,
+  // cuDeviceCanAccessPeer). Host frames can be reached by every device.
+  virtual bool can_reach(int device, int other) noexcept { return false; }
+
   // Our own copies (CUDA Driver API 6.5 cuMemcpyAsync): on streams that no default stream waits
   // for. A driver that answers NOT_SUPPORTED moves nothing. Streams end with their context.
   virtual CUresult stream_create(CUcontext, CUstream*) noexcept { return CUDA_ERROR_NOT_SUPPORTED; }

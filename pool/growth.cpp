@@ -270,14 +270,10 @@ CUresult DevicePool::back_page(Span& span, uint32_t granule, unsigned order, boo
     frames_.put(page.where, order, page.frame);
     return r;
   }
-  for (int device : access_) {
-    r = driver_.set_access(address, bytes, device);
-    if (r == CUDA_SUCCESS) continue;
-    // Known to the span, so that undoing it either unmaps the page or gives up its address.
-    span.pages.push_back(page);
-    return r;
-  }
+  r = open_access(address, bytes, page.where);
+  // Known to the span, so that undoing it either unmaps the page or gives up its address.
   span.pages.push_back(page);
+  if (r != CUDA_SUCCESS) return r;
   if (page.where == Where::host) span.spilled_bytes += bytes;
   if (observer_ != nullptr) observer_->mapped(config_.device, address, bytes, page.where);
   return CUDA_SUCCESS;
@@ -391,20 +387,6 @@ void DevicePool::note_program_bytes(uint64_t bytes, bool allocated) {
 void DevicePool::note_spilled(uint64_t bytes) {
   std::lock_guard lock(mutex_);
   spilled_total_ += bytes;
-}
-
-CUresult DevicePool::allow_access(int device) {
-  std::lock_guard lock(mutex_);
-  if (std::find(access_.begin(), access_.end(), device) != access_.end()) return CUDA_SUCCESS;
-  for (Span* span : spans_) {
-    for (const Page& page : span->pages) {
-      const CUdeviceptr address = span->base + (CUdeviceptr{page.granule} << kGranuleShift);
-      const CUresult r = driver_.set_access(address, page_bytes(page.order), device);
-      if (r != CUDA_SUCCESS) return r;
-    }
-  }
-  access_.push_back(device);
-  return CUDA_SUCCESS;
 }
 
 void DevicePool::sweep(uint64_t ticks) {

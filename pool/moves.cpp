@@ -196,24 +196,15 @@ void DevicePool::cancel_demote(const Move& move) {
 }
 
 // Backs `move.address` by another frame; on failure by the old one again.
-CUresult DevicePool::swap_frames(const Move& move, const Frame& from, const Frame& to) {
-  const auto put = [&](const Frame& frame) {
-    CUresult r = driver_.map(move.address, move.bytes, frame.handle);
-    if (r != CUDA_SUCCESS) return r;
-    for (const int device : access_) {
-      r = driver_.set_access(move.address, move.bytes, device);
-      if (r == CUDA_SUCCESS) continue;
-      driver_.unmap(move.address, move.bytes);
-      return r;
-    }
-    return CUDA_SUCCESS;
-  };
+CUresult DevicePool::swap_frames(const Move& move, const Frame& from, const Frame& to,
+                                 Where where) {
+  const Where other = where == Where::host ? Where::device : Where::host;
   CUresult r = driver_.unmap(move.address, move.bytes);
   if (r != CUDA_SUCCESS) return r;
-  r = put(to);
+  r = show(move.address, move.bytes, to, where);
   if (r == CUDA_SUCCESS) return r;
   for (int i = 0; i < kTries; ++i) {
-    if (put(from) == CUDA_SUCCESS) return r;
+    if (show(move.address, move.bytes, from, other) == CUDA_SUCCESS) return r;
   }
   if (observer_ != nullptr) observer_->warned("a page could not be mapped back; it is unreachable");
   return r;
@@ -224,8 +215,9 @@ CUresult DevicePool::finish_demote(const Move& move) {
   Page* page = page_of(move.page);
   FLEXLOM_INVARIANT(page != nullptr && page->moving && page->where == Where::device);
   // Exported since the move began: others hold the frame now, and it stays (law 7).
-  const CUresult r = may_move(*move.page.span) ? swap_frames(move, page->frame, move.host)
-                                               : CUDA_ERROR_NOT_SUPPORTED;
+  const CUresult r = may_move(*move.page.span)
+                         ? swap_frames(move, page->frame, move.host, Where::host)
+                         : CUDA_ERROR_NOT_SUPPORTED;
   if (r != CUDA_SUCCESS) {
     if (!page->has_copy) frames_.put(Where::host, move.order, move.host);
     if (move.overwriting) page->has_mark = false;
@@ -262,7 +254,7 @@ CUresult DevicePool::place_promoted(Move* move) {
   Frame frame;
   CUresult r = frames_.take(Where::device, move->order, small_reserve_, &frame);
   if (r != CUDA_SUCCESS) return r;
-  r = swap_frames(*move, page->frame, frame);
+  r = swap_frames(*move, page->frame, frame, Where::device);
   if (r != CUDA_SUCCESS) {
     frames_.put(Where::device, move->order, frame);
     return r;
@@ -285,7 +277,7 @@ void DevicePool::finish_promote(const Move& move, bool copied, const Fingerprint
     // The bytes never arrived: back to the frame that has them. Left here the page would be wrong.
     CUresult r = CUDA_ERROR_UNKNOWN;
     for (int i = 0; i < kTries && r != CUDA_SUCCESS; ++i)
-      r = swap_frames(move, page->frame, move.host);
+      r = swap_frames(move, page->frame, move.host, Where::host);
     if (r == CUDA_SUCCESS) {
       frames_.put(Where::device, move.order, page->frame);
       page->frame = move.host;

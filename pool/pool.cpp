@@ -85,6 +85,9 @@ DevicePool* Pool::open_device(int ordinal) {
        ++region) {
     regions_[region & (kRegions - 1)].store(pool.get(), std::memory_order_release);
   }
+  for (const int device : seen_) {
+    if (device != ordinal) pool->allow_access(device, true);
+  }
   DevicePool* raw = pool.get();
   owned_.push_back(std::move(pool));
   devices_[i].store(raw, std::memory_order_release);
@@ -127,6 +130,21 @@ CUresult Pool::free(const char* call, CUdeviceptr address, StreamKey stream) noe
 bool Pool::find(CUdeviceptr address, AllocationInfo* out) const noexcept {
   const DevicePool* pool = owner(address);
   return pool != nullptr && pool->find(address, out);
+}
+
+void Pool::add_context(CUcontext context) noexcept {
+  const int device = fence_.add_context(context);
+  if (device < 0 || static_cast<size_t>(device) >= kMaxDevices) return;
+  std::lock_guard lock(mutex_);
+  if (std::find(seen_.begin(), seen_.end(), device) != seen_.end()) return;
+  try {
+    seen_.push_back(device);
+  } catch (...) {
+    return;
+  }
+  each_device([&](DevicePool& pool) {
+    if (pool.device() != device) pool.allow_access(device, true);
+  });
 }
 
 void Pool::end_context(CUcontext context) noexcept {

@@ -57,6 +57,8 @@ class Pool {
   CUresult free(const char* call, CUdeviceptr address, StreamKey stream) noexcept;
   bool find(CUdeviceptr address, AllocationInfo* out) const noexcept;
 
+  // From now on the fence covers the context's work, and its device reaches pages on the host.
+  void add_context(CUcontext context) noexcept;
   void end_context(CUcontext context) noexcept;
   void forget_stream(StreamKey stream) noexcept;
 
@@ -93,7 +95,8 @@ class Pool {
   std::array<std::atomic<DevicePool*>, kMaxDevices> devices_{};
   std::atomic<size_t> devices_end_{0};  // behind the last that is not null
   std::array<std::atomic<bool>, kMaxDevices> refused_{};
-  std::mutex mutex_;  // guards opening a device
+  std::mutex mutex_;       // guards opening a device, and seen_
+  std::vector<int> seen_;  // devices with contexts
   std::vector<std::unique_ptr<DevicePool>> owned_;
   Keeper keeper_;  // last: stops before what it keeps is gone
 };

@@ -47,18 +47,6 @@ bool DevicePool::hire(Where where, StandIns* in) {
   return false;
 }
 
-CUresult DevicePool::show(CUdeviceptr address, size_t bytes, const Frame& frame) {
-  CUresult r = driver_.map(address, bytes, frame.handle);
-  if (r != CUDA_SUCCESS) return r;
-  for (const int device : access_) {
-    r = driver_.set_access(address, bytes, device);
-    if (r == CUDA_SUCCESS) continue;
-    driver_.unmap(address, bytes);
-    return r;
-  }
-  return CUDA_SUCCESS;
-}
-
 StandIns::Lifted* DevicePool::lift(const PageId& id, StandIns* in) {
   if (StandIns::Lifted* lifted = in->find(id)) return lifted;
   Page* page = page_of(id);
@@ -105,7 +93,7 @@ bool DevicePool::put_stand_ins(CUdeviceptr address, size_t bytes, Backing want, 
         if (now == then) continue;
         if (now != At::nothing && driver_.unmap(g, kGranule) != CUDA_SUCCESS) return false;
         now = At::nothing;
-        if (show(g, kGranule, in->actors[static_cast<size_t>(where)].frame) != CUDA_SUCCESS)
+        if (show(g, kGranule, in->actors[static_cast<size_t>(where)].frame, where) != CUDA_SUCCESS)
           return false;
         now = then;
       }
@@ -146,7 +134,7 @@ void DevicePool::take_back(StandIns* in) {
     }
     CUresult r = CUDA_ERROR_UNKNOWN;
     for (int n = 0; n < kTries && r != CUDA_SUCCESS; ++n)
-      r = show(lifted.address, lifted.bytes, page->frame);
+      r = show(lifted.address, lifted.bytes, page->frame, page->where);
     if (r != CUDA_SUCCESS && observer_ != nullptr)
       observer_->warned("a page could not be mapped back; it is unreachable");
     set_moving(lifted.page, *page, false);

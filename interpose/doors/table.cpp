@@ -7,6 +7,7 @@
 #include "interpose/heat/data.h"
 #include "interpose/heat/names.h"
 #include "interpose/hooks/own.h"
+#include "interpose/reach.h"
 #include "interpose/watch.h"
 
 namespace flexlom::doors {
@@ -31,7 +32,15 @@ struct GateDoor<E, CUresult (*)(A...)> {
     if (gate.beside.watching.load(std::memory_order_relaxed)) [[unlikely]]
       return watched(real, a...);
     const Submission submission;
-    return real(a...);
+    return answered(real, real(a...), a...);
+  }
+
+  [[gnu::always_inline]] static CUresult answered(CUresult (*real)(A...), CUresult r, A... a) {
+    if constexpr (reach::is_copy(E)) {
+      if (r == CUDA_ERROR_INVALID_VALUE) [[unlikely]]
+        return reach::again<E>(real, a...);
+    }
+    return r;
   }
 
   // Memory is short, and what the submission names may have to move first; or it is guarded.
@@ -47,7 +56,7 @@ struct GateDoor<E, CUresult (*)(A...)> {
     guard::Watching guarded(E, named, guard::shape_of(a...), stream_of(a...), per_thread);
     const Submission submission;
     watch.start();
-    const CUresult r = real(a...);
+    const CUresult r = answered(real, real(a...), a...);
     watch.stop(r == CUDA_SUCCESS);
     guarded.done(r);
     if (r == CUDA_SUCCESS) guard::read_back(guarded, a...);

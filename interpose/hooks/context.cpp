@@ -55,7 +55,7 @@ CUresult end(Runtime& rt, CUcontext context, Real real, Ended ended) {
   if (known && r == CUDA_SUCCESS && ended()) {
     rt.context_ended(context);
   } else if (known) {
-    rt.pool.fence().add_context(context);
+    rt.pool.add_context(context);
     if (rt.guard != nullptr) rt.guard->contents().context_born(context);
   }
   return r;

@@ -197,7 +197,8 @@ CUresult cuMemGetAddressRange_v2(CUdeviceptr* base, size_t* size, CUdeviceptr p)
   int device = 0;
   const CUresult r = rt->current(&context, &device);
   if (r != CUDA_SUCCESS) return r;
-  if (!live) return CUDA_ERROR_NOT_FOUND;
+  if (!live || (info.device != device && !rt->pool.owner(p)->accessible_by(device)))
+    return CUDA_ERROR_NOT_FOUND;
   if (base != nullptr) *base = info.base;
   if (size != nullptr) *size = info.asked_bytes;
   return CUDA_SUCCESS;

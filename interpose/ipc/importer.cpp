@@ -103,6 +103,11 @@ CUresult Importer::open(const Handle& handle, int device, CUdeviceptr* out) noex
     std::lock_guard lock(mutex_);
     for (auto& [address, import] : imports_) {
       if (std::memcmp(&import.handle, &handle, sizeof handle) != 0) continue;
+      // Perhaps for another device than the one that opened it first.
+      for (const Page& page : import.pages) {
+        if (driver_.set_access(page.address, page.bytes, device) != CUDA_SUCCESS)
+          return CUDA_ERROR_MAP_FAILED;
+      }
       ++import.opened;
       *out = address;
       return CUDA_SUCCESS;

@@ -17,11 +17,12 @@ namespace {
 constexpr size_t kScratch = 2 * Driver::kFingerprintScratchBytes;
 }  // namespace
 
-Outcome Mover::run_beside(const Batch& batch, uint64_t* arrival) {
+Outcome Mover::run_beside(Batch batch, uint64_t* arrival) {
   *arrival = 0;
+  batch.context = fence_.context_on(batch.pool->device(), batch.context);
   Streams none;
   Streams* streams = nullptr;
-  if (driver_.has_context_events()) {
+  if (driver_.has_context_events() && batch.context != nullptr) {
     fence_.without_capture([&] {
       streams = streams_of(batch.context);
       if (streams != nullptr && streams->marks == nullptr &&

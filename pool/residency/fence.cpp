@@ -113,7 +113,7 @@ uint64_t Fence::before_synchronize() noexcept {
 void Fence::after_synchronize(CUcontext context, uint64_t token, bool succeeded) noexcept {
   std::lock_guard lock(mutex_);
   if (!succeeded || !dying_.empty() || contexts_.size() > 1 ||
-      (contexts_.size() == 1 && contexts_.front() != context)) {
+      (contexts_.size() == 1 && contexts_.front().context != context)) {
     // Other contexts may still be busy with work of that time: their events must prove it.
     reopen();
     return;
@@ -125,17 +125,30 @@ void Fence::after_synchronize(CUcontext context, uint64_t token, bool succeeded)
   if (done_.load(std::memory_order_relaxed) < token) done_.store(token, std::memory_order_release);
 }
 
-void Fence::add_context(CUcontext context) noexcept {
+int Fence::add_context(CUcontext context) noexcept {
   std::lock_guard lock(mutex_);
   std::erase(dying_, context);
-  if (std::find(contexts_.begin(), contexts_.end(), context) == contexts_.end()) {
-    contexts_.push_back(context);
+  for (const Known& known : contexts_) {
+    if (known.context == context) return known.device;
   }
+  contexts_.push_back({context, driver_.device_of(context)});
+  return contexts_.back().device;
+}
+
+CUcontext Fence::context_on(int device, CUcontext preferred) noexcept {
+  std::lock_guard lock(mutex_);
+  CUcontext found = nullptr;
+  for (const Known& known : contexts_) {
+    if (known.device != device) continue;
+    if (known.context == preferred) return preferred;
+    if (found == nullptr) found = known.context;
+  }
+  return found;
 }
 
 void Fence::remove_context(CUcontext context) noexcept {
   std::lock_guard lock(mutex_);
-  std::erase(contexts_, context);
+  std::erase_if(contexts_, [&](const Known& known) { return known.context == context; });
   std::erase(dying_, context);
   broken_.store(false, std::memory_order_relaxed);
   std::erase_if(spare_, [&](const Mark& m) { return m.context == context; });
@@ -146,7 +159,8 @@ void Fence::remove_context(CUcontext context) noexcept {
 
 bool Fence::destroy_events(CUcontext context) noexcept {
   std::lock_guard lock(mutex_);
-  if (std::erase(contexts_, context) == 0) return false;
+  if (std::erase_if(contexts_, [&](const Known& k) { return k.context == context; }) == 0)
+    return false;
   dying_.push_back(context);
   const auto destroy = [&](const Mark& m) {
     if (m.context != context) return false;
@@ -178,7 +192,7 @@ void Fence::capture_closed() noexcept { captures_.fetch_sub(1, std::memory_order
 void Fence::cut() {
   Cut cut{close_epoch(), {}};
   bool proven = true;
-  for (CUcontext context : contexts_) {
+  for (const auto& [context, device] : contexts_) {
     if (!driver_.has_context_events()) {
       if (driver_.synchronize(context) != CUDA_SUCCESS) proven = false;
       continue;

@@ -55,8 +55,11 @@ class Fence {
   void after_synchronize(CUcontext context, uint64_t token, bool succeeded) noexcept;
 
   // Contexts whose work a fence must cover. A removed context's work is over and its events are
-  // gone.
-  void add_context(CUcontext context) noexcept;
+  // gone. The context's device (Driver::device_of).
+  int add_context(CUcontext context) noexcept;
+  // A context of the device: `preferred` when it is one, else any that is not being destroyed; null
+  // when there is none.
+  CUcontext context_on(int device, CUcontext preferred) noexcept;
   void remove_context(CUcontext context) noexcept;
   // Before a context is destroyed: gives its events back to the driver, and stops recording in it.
   // Whether it was known. Its work may still run and no event can prove it over, so nothing at all
@@ -80,6 +83,10 @@ class Fence {
   bool capture_open() const noexcept { return captures_.load(std::memory_order_acquire) > 0; }
 
  private:
+  struct Known {
+    CUcontext context;
+    int device;
+  };
   struct Mark {
     CUcontext context;
     CUevent event;
@@ -106,7 +113,7 @@ class Fence {
   std::atomic<bool> broken_{false};
 
   std::mutex mutex_;  // guards all below
-  std::vector<CUcontext> contexts_;
+  std::vector<Known> contexts_;
   std::vector<CUcontext> dying_;  // being destroyed now
   std::deque<Cut> cuts_;          // closed epochs not yet done, oldest first
   std::vector<Mark> spare_;       // events to use again

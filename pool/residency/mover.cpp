@@ -84,8 +84,9 @@ void Mover::give_up(Job& job, GaveUp why) {
   if (observer_ != nullptr) observer_->gave_up(job.batch.pool->device(), why);
 }
 
-Outcome Mover::run(const Batch& batch) {
+Outcome Mover::run(Batch batch) {
   std::lock_guard lock(mutex_);
+  batch.context = fence_.context_on(batch.pool->device(), batch.context);
   Streams none;
   if (fence_.capture_open()) {
     Job job{batch, none, {}, {}, 0, {}};
@@ -94,7 +95,7 @@ Outcome Mover::run(const Batch& batch) {
   }
   // Without events of the context a fence is a wait without a bound, which nobody may be held for.
   Streams* streams = nullptr;
-  if (driver_.has_context_events())
+  if (driver_.has_context_events() && batch.context != nullptr)
     fence_.without_capture([&] { streams = streams_of(batch.context); });
   Job job{batch, streams != nullptr ? *streams : none, {}, {}, 0, {}};
   if (streams == nullptr) {

@@ -35,9 +35,11 @@ class DevicePool;
 
 struct Batch {
   DevicePool* pool = nullptr;
-  CUcontext context = nullptr;  // whose streams copy
-  std::vector<PageId> down;     // in the order in which they may leave
-  std::vector<PageId> up;       // in the order in which they are needed
+  // Whose streams copy; when it is of another device than the pool, any context of that device is
+  // taken instead.
+  CUcontext context = nullptr;
+  std::vector<PageId> down;  // in the order in which they may leave
+  std::vector<PageId> up;    // in the order in which they are needed
 };
 
 struct Outcome {
@@ -71,7 +73,7 @@ class Mover {
   Mover(Driver& driver, Fence& fence, Gate& gate, Observer* observer)
       : driver_(driver), fence_(fence), gate_(gate), observer_(observer) {}
 
-  Outcome run(const Batch& batch);
+  Outcome run(Batch batch);
   // Runs `fn` in the same quiet, without moving anything, and waits for it with the same bounds;
   // not put off by failures before. `fn` is to be short (tens of ms, at most a second) and must
   // submit nothing. False: there was no quiet to be had, and it was not run. The caller is outside
@@ -79,7 +81,7 @@ class Mover {
   bool while_quiet(DevicePool& pool, const std::function<void()>& fn);
   // The pages are claimed (DevicePool::claim_*), and stay so until this returns; mutex() held. When
   // pages came up `*arrival` is the number of their arrival, else 0.
-  Outcome run_beside(const Batch& batch, uint64_t* arrival);
+  Outcome run_beside(Batch batch, uint64_t* arrival);
   // Closes the books of arrivals that are over; mutex() held.
   void harvest() noexcept;
   // The same for whoever passes by: does nothing when a batch is being moved.

@@ -8,6 +8,7 @@ $(eval $(call program,tests/conformance,$(CONFORMANCE_SOURCES),$(CONFORMANCE_LIB
 ALL += $(BUILD)/tests/conformance
 # A sanitizer's runtime would have to come before the preloaded library.
 ifeq ($(filter -fsanitize=%,$(CXXFLAGS)),)
-TESTS += tests/conformance/compare tests/conformance/simulated_against_gpu
+TESTS += tests/conformance/compare tests/conformance/compare_two_devices \
+  tests/conformance/compare_without_peers tests/conformance/simulated_against_gpu
 GPU_TESTS += tests/conformance/compare_on_gpu
 endif

@@ -90,10 +90,36 @@ CUDA_MEMCPY3D from_peer(const CUDA_MEMCPY3D_PEER& p) {
   return w;
 }
 
-CUresult go(const Call& c, const CUDA_MEMCPY3D& what, CUstream handle, bool wait) {
+constexpr unsigned char kDevicePlace = 1, kHostPlace = 2;
+unsigned char places_of(CUdeviceptr address, size_t bytes) {
+  unsigned char places = 0;
+  std::lock_guard guard(state().memory_lock);
+  const CUdeviceptr end = address + bytes;
+  while (address < end) {
+    if (const Mapping* mapping = mapping_at(address)) {
+      places |= mapping->handle->on_device() ? kDevicePlace : kHostPlace;
+      address = mapping->address + mapping->bytes;
+    } else {
+      const Allocation* allocation = allocation_at(address);
+      if (allocation && allocation->kind == Kind::device) places |= kDevicePlace;
+      break;
+    }
+  }
+  return places;
+}
+
+// `peer`: the forms that name two contexts need no access.
+CUresult go(const Call& c, const CUDA_MEMCPY3D& what, CUstream handle, bool wait,
+            bool peer = false) {
   StreamRef stream = stream_of(c, handle);
   CUDA_MEMCPY3D w = checked_copy(what);
   if (!w.WidthInBytes || !w.Height || !w.Depth) return CUDA_SUCCESS;
+  const auto reached = [&](CUdeviceptr at, size_t bytes) {
+    if (!peer || places_of(at, bytes) == kHostPlace)
+      check_reach(*stream->context, at, bytes, false);
+  };
+  reached(w.srcDevice, span(w.srcPitch, w.srcHeight, w));
+  reached(w.dstDevice, span(w.dstPitch, w.dstHeight, w));
   if (wait) {
     submit_and_wait(*stream, CopyTask{w});
   } else {
@@ -131,13 +157,13 @@ CUresult peer(Call& c, CUdeviceptr to, CUcontext to_context, CUdeviceptr from,
               CUcontext from_context, size_t n) {
   context_of(to_context);
   context_of(from_context);
-  return unified(c, to, from, n);
+  return go(c, linear(to, Side::unified, from, Side::unified, n), nullptr, true, true);
 }
 CUresult peer_async(Call& c, CUdeviceptr to, CUcontext to_context, CUdeviceptr from,
                     CUcontext from_context, size_t n, CUstream s) {
   context_of(to_context);
   context_of(from_context);
-  return unified_async(c, to, from, n, s);
+  return go(c, linear(to, Side::unified, from, Side::unified, n), s, false, true);
 }
 CUresult copy_2d(Call& c, const CUDA_MEMCPY2D* p) {
   require(p);
@@ -157,11 +183,11 @@ CUresult copy_3d_async(Call& c, const CUDA_MEMCPY3D* p, CUstream s) {
 }
 CUresult copy_3d_peer(Call& c, const CUDA_MEMCPY3D_PEER* p) {
   require(p);
-  return go(c, from_peer(*p), nullptr, true);
+  return go(c, from_peer(*p), nullptr, true, true);
 }
 CUresult copy_3d_peer_async(Call& c, const CUDA_MEMCPY3D_PEER* p, CUstream s) {
   require(p);
-  return go(c, from_peer(*p), s, false);
+  return go(c, from_peer(*p), s, false, true);
 }
 
 // The batch form refuses the NULL stream; the copies of a batch have no order, so one after the
@@ -181,26 +207,6 @@ CUresult batch(Call& c, CUdeviceptr* to, CUdeviceptr* from, size_t* bytes, size_
   return batch_v2(c, to, from, bytes, count, attributes, first_uses, attribute_count, s);
 }
 
-}  // namespace
-
-namespace {
-unsigned char places_of(CUdeviceptr address, size_t bytes) {
-  constexpr unsigned char kDevice = 1, kHost = 2;
-  unsigned char places = 0;
-  std::lock_guard guard(state().memory_lock);
-  const CUdeviceptr end = address + bytes;
-  while (address < end) {
-    if (const Mapping* mapping = mapping_at(address)) {
-      places |= mapping->handle->on_device() ? kDevice : kHost;
-      address = mapping->address + mapping->bytes;
-    } else {
-      const Allocation* allocation = allocation_at(address);
-      if (allocation && allocation->kind == Kind::device) places |= kDevice;
-      break;
-    }
-  }
-  return places;
-}
 }  // namespace
 
 void note_places(Task& task) {

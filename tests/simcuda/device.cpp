@@ -178,14 +178,14 @@ CUresult device_can_access_peer(Call&, int* out, CUdevice dev, CUdevice peer) {
   require(out);
   device_at(dev);
   device_at(peer);
-  *out = dev != peer;
+  *out = dev != peer && options().peers;
   return CUDA_SUCCESS;
 }
 CUresult device_get_p2p_attribute(Call&, int* out, CUdevice_P2PAttribute attribute, CUdevice from,
                                   CUdevice to) {
   require(out);
   require(device_at(from).ordinal != device_at(to).ordinal, CUDA_ERROR_INVALID_DEVICE);
-  *out = attribute == CU_DEVICE_P2P_ATTRIBUTE_PERFORMANCE_RANK ? 0 : 1;
+  *out = attribute == CU_DEVICE_P2P_ATTRIBUTE_PERFORMANCE_RANK ? 0 : options().peers;
   return CUDA_SUCCESS;
 }
 
@@ -193,7 +193,7 @@ CUresult ctx_enable_peer_access(Call&, CUcontext handle, unsigned flags) {
   require(!flags);
   Context& mine = current_context();
   Context& peer = context_of(handle);
-  require(peer.device != mine.device, CUDA_ERROR_PEER_ACCESS_UNSUPPORTED);
+  require(peer.device != mine.device && options().peers, CUDA_ERROR_PEER_ACCESS_UNSUPPORTED);
   std::lock_guard guard(state().context_lock);
   require(mine.peers.insert(&peer).second, CUDA_ERROR_PEER_ACCESS_ALREADY_ENABLED);
   return CUDA_SUCCESS;

@@ -1,6 +1,7 @@
 #include "tests/simcuda/memory.hpp"
 
 #include <unistd.h>
+#include <csignal>
 
 #include <algorithm>
 
@@ -156,6 +157,35 @@ void check_range(CUdeviceptr address, size_t bytes, bool device_only) {
       return;
     }
   }
+}
+
+void check_reach(const Context& context, CUdeviceptr address, size_t bytes, bool plain) {
+  const auto own = static_cast<size_t>(context.device);
+  bool strange = false;
+  {
+    std::lock_guard guard(state().memory_lock);
+    for (CUdeviceptr at = address; at < address + bytes;) {
+      if (const Allocation* a = allocation_at(at)) {
+        if (a->pool != nullptr) {
+          require(a->pool->device_access[own] == CU_MEM_ACCESS_FLAGS_PROT_READWRITE);
+        } else if (a->kind == Kind::device && a->device != context.device) {
+          strange = true;
+        }
+        at = a->address + a->bytes;
+      } else if (const Mapping* m = mapping_at(at)) {
+        if (m->device_access[own] == CU_MEM_ACCESS_FLAGS_PROT_NONE) {
+          if (!m->handle->on_device()) raise(SIGSEGV);
+          fail(CUDA_ERROR_INVALID_VALUE);
+        }
+        at = m->address + m->bytes;
+      } else {
+        break;
+      }
+    }
+  }
+  if (!strange || !plain) return;
+  std::lock_guard guard(state().context_lock);
+  require(!context.peers.empty());
 }
 
 namespace {

@@ -78,6 +78,12 @@ void free_all_of(Context& context);
 // accessible mappings. Plain host memory passes when `device_only` is false.
 void check_range(CUdeviceptr address, size_t bytes, bool device_only);
 
+// Throws INVALID_VALUE when part of the range is device memory that a device may not touch: mapped
+// or stream-ordered memory without access for it; with `plain`, also another device's cuMemAlloc
+// memory unless the context has enabled peer access (copies reach that without, recorded on two
+// H200s). Memory of the host without access is not refused: driver 580 crashes, so this does, too.
+void check_reach(const Context& context, CUdeviceptr address, size_t bytes, bool plain);
+
 // All allocations, by address. memory_lock held.
 std::map<CUdeviceptr, Allocation>& allocations();
 

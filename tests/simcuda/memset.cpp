@@ -49,6 +49,9 @@ CUDA_MEMSET_NODE_PARAMS make(CUdeviceptr to, size_t pitch, unsigned value, unsig
 CUresult go(const Call& c, const CUDA_MEMSET_NODE_PARAMS& what, CUstream handle) {
   StreamRef stream = stream_of(c, handle);
   check_memset(what);
+  if (what.width && what.height)
+    check_reach(*stream->context, what.dst,
+                (what.height - 1) * what.pitch + what.width * what.elementSize, true);
   if (what.width && what.height) submit(*stream, MemsetTask{what});
   return CUDA_SUCCESS;
 }

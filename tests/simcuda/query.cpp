@@ -10,11 +10,16 @@ namespace flexlom::sim {
 namespace {
 
 CUresult mem_get_address_range(Call&, CUdeviceptr* base, size_t* bytes, CUdeviceptr address) {
-  current_context();
-  std::lock_guard guard(state().memory_lock);
+  const Context& context = current_context();
+  std::scoped_lock guard(state().memory_lock, state().context_lock);
   CUdeviceptr start = 0;
   size_t length = 0;
   if (const Allocation* a = allocation_at(address)) {
+    const auto own = static_cast<size_t>(context.device);
+    const bool reached = a->pool != nullptr ? a->pool->device_access[own] != 0
+                                            : a->device == context.device ||
+                                                  a->kind != Kind::device || !context.peers.empty();
+    if (!reached) return CUDA_ERROR_NOT_FOUND;
     start = a->address;
     length = a->bytes;
   } else if (const Mapping* m = mapping_at(address)) {

@@ -10,6 +10,7 @@
 //   SIMCUDA_HOST_MEMORY=0        limit for host frames and pinned memory, 0 = none
 //   SIMCUDA_DRIVER_VERSION=13000 what cuDriverGetVersion says; old versions lose newer abilities
 //   SIMCUDA_NO_HOST_VMM=1        cuMemCreate refuses HOST and HOST_NUMA locations
+//   SIMCUDA_NO_PEERS=1           no device reaches another's memory
 //   SIMCUDA_FAULT=RULES          see simcuda_fault
 //   SIMCUDA_DELAY=1.0            scale of the measured costs of VMM calls and copies, 0 = none
 //   SIMCUDA_ILLEGAL_ADDRESS=1    a kernel that touches what is not mapped ends with the error of that

@@ -61,6 +61,7 @@ Options read_options() {
   o.host_memory_bytes = parse_bytes("SIMCUDA_HOST_MEMORY", 0);
   if (const char* text = getenv("SIMCUDA_DRIVER_VERSION")) o.driver_version = atoi(text);
   if (const char* text = getenv("SIMCUDA_NO_HOST_VMM")) o.host_vmm = atoi(text) == 0;
+  if (const char* text = getenv("SIMCUDA_NO_PEERS")) o.peers = atoi(text) == 0;
   if (const char* text = getenv("SIMCUDA_ILLEGAL_ADDRESS")) o.illegal_address = atoi(text) != 0;
   if (const char* text = getenv("SIMCUDA_DELAY")) o.delay_scale = atof(text);
   read_fault_environment();

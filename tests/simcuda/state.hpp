@@ -27,6 +27,7 @@ struct Options {
   size_t host_memory_bytes = 0;  // 0: no limit
   int driver_version = 13000;
   bool host_vmm = true;
+  bool peers = true;
   double delay_scale = 0;
   bool illegal_address = false;  // a kernel's fault is an error, not a signal
 };

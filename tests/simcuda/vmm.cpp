@@ -215,6 +215,10 @@ CUresult mem_set_access(Call&, CUdeviceptr address, size_t bytes, const CUmemAcc
   }
   std::lock_guard guard(state().memory_lock);
   for (Mapping* mapping : whole_mappings(address, bytes)) {
+    const CUmemLocation& place = mapping->handle->properties.location;
+    for (size_t i = 0; i < count && mapping->handle->on_device() && !options().peers; ++i)
+      require(wanted[i].location.type != CU_MEM_LOCATION_TYPE_DEVICE ||
+              wanted[i].location.id == place.id || wanted[i].flags == 0);
     cost_us(mapping->handle->on_device() ? 23 : 30 + 9 * mebibytes(mapping->bytes));
     for (size_t i = 0; i < count; ++i) {
       if (wanted[i].location.type == CU_MEM_LOCATION_TYPE_DEVICE)

@@ -330,6 +330,13 @@ CUresult FakeDriver::copy(CUcontext, CUstream stream, CUdeviceptr to, CUdevicept
     problem("copy on an unknown stream");
     return CUDA_ERROR_INVALID_HANDLE;
   }
+  // A real driver crashes at host memory that the context's device does not reach.
+  const int device = device_of_locked(it->second.context);
+  for (const CUdeviceptr at : {to, from}) {
+    const auto mapping = mappings_.upper_bound(at);
+    if (mapping != mappings_.begin() && (std::prev(mapping)->second.devices >> device & 1) == 0)
+      problem("copy in a context whose device does not reach the memory");
+  }
   queue(it->second, {to, from, bytes, nullptr});
   return CUDA_SUCCESS;
 }

@@ -104,6 +104,11 @@ class FakeDriver : public pool::Driver {
     std::lock_guard lock(mutex_);
     return events_.size();
   }
+  // Contexts are of device 0 but for these.
+  void put_on(CUcontext context, int device) {
+    std::lock_guard lock(mutex_);
+    devices_[context] = device;
+  }
   // Where what is mapped there lies; the address must be mapped.
   Where backing(CUdeviceptr address) const {
     std::lock_guard lock(mutex_);
@@ -151,6 +156,10 @@ class FakeDriver : public pool::Driver {
   CUresult unmap(CUdeviceptr address, size_t bytes) noexcept override;
   CUresult set_access(CUdeviceptr address, size_t bytes, int device) noexcept override;
   bool has_context_events() noexcept override { return context_events; }
+  int device_of(CUcontext context) noexcept override {
+    std::lock_guard lock(mutex_);
+    return device_of_locked(context);
+  }
   CUresult event_create(CUcontext context, CUevent* event) noexcept override;
   void event_destroy(CUcontext context, CUevent event) noexcept override;
   CUresult record(CUcontext context, CUevent event) noexcept override;
@@ -226,6 +235,12 @@ class FakeDriver : public pool::Driver {
   std::map<CUdeviceptr, Mapping> mappings_;
   std::map<CUcontext, Work> work_;
   std::map<CUevent, Event> events_;
+  int device_of_locked(CUcontext context) const {
+    const auto found = devices_.find(context);
+    return found == devices_.end() ? 0 : found->second;
+  }
+
+  std::map<CUcontext, int> devices_;
   std::map<CUstream, Stream> streams_;
   std::map<CUdeviceptr, size_t> used_;
   std::map<CUdeviceptr, size_t> running_;
