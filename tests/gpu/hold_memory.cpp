@@ -1,6 +1,7 @@
 // Leaves a GPU with only so much free memory, so that another program meets a full device.
 //
-//   hold_memory --info     prints "device NAME", "driver V", "total N", "free N" and ends
+//   hold_memory --info     prints "device NAME", "driver V", "total N", "free N", "devices N"
+//                          and ends
 //   hold_memory --watch    prints "watching N" (bytes free now), samples until stdin ends, then
 //                          "least N": the least that was ever free. Exact to 1 ms.
 //   hold_memory BYTES      takes all but BYTES with plain cuMemAlloc, prints "holding N free N",
@@ -35,12 +36,14 @@ bool input_ended(int milliseconds) {
 
 int info(CUdevice device) {
   char name[128];
-  int version = 0;
+  int version = 0, devices = 0;
   std::size_t total = 0;
   cuda->check(cuda->cuDeviceGetName_(name, sizeof name, device), "cuDeviceGetName");
   cuda->check(cuda->cuDriverGetVersion_(&version), "cuDriverGetVersion");
+  cuda->check(cuda->cuDeviceGetCount_(&devices), "cuDeviceGetCount");
   cuda->check(cuda->cuDeviceTotalMem_(&total, device), "cuDeviceTotalMem");
-  std::printf("device %s\ndriver %d\ntotal %zu\nfree %zu\n", name, version, total, free_bytes());
+  std::printf("device %s\ndriver %d\ntotal %zu\nfree %zu\ndevices %d\n", name, version, total,
+              free_bytes(), devices);
   return 0;
 }
 
