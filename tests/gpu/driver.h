@@ -15,7 +15,8 @@
 // clang-format off
 #define DRIVER_FUNCTIONS(X) \
   X(cuInit) X(cuDriverGetVersion) X(cuDeviceGetCount) X(cuDeviceGet) X(cuDeviceGetName) \
-  X(cuDeviceTotalMem) X(cuDevicePrimaryCtxRetain) X(cuCtxSetCurrent) X(cuCtxGetCurrent) X(cuCtxSynchronize) \
+  X(cuDeviceTotalMem) X(cuDevicePrimaryCtxRetain) X(cuCtxSetCurrent) X(cuCtxGetCurrent) \
+  X(cuCtxSynchronize) \
   X(cuGetErrorName) X(cuMemGetInfo) X(cuMemAlloc) X(cuMemFree) X(cuMemAllocAsync) \
   X(cuMemFreeAsync) X(cuMemcpyHtoD) X(cuMemcpyDtoH) X(cuMemcpyDtoHAsync) \
   X(cuMemsetD8) X(cuMemsetD32) X(cuModuleLoadData) X(cuModuleGetFunction) X(cuLaunchKernel) \
