@@ -16,6 +16,7 @@ constexpr float kBurstShare = 64;       // touches closer than 1/64 of the mean 
 constexpr float kBurstTicks = 0.25f;    // of the mean: what lasts longer is a pace of its own
 constexpr uint32_t kMostSamples = 16;   // the mean forgets older uses than about these
 constexpr float kRounds = 1.5f;         // silent for longer than this many: out of use
+constexpr float kLeftOut = 4;           // rounds: what others do meanwhile says more than the past
 constexpr float kLate = 1.25f;          // of the interval: later than this the pattern is broken
 constexpr uint32_t kUsesToTeach = 5;    // before a page counts for the population
 constexpr float kMadeUp = 30;           // independent draws mixed into a population
@@ -267,7 +268,12 @@ Tick next_use(const History& history, Tick now, const Population& population) no
 float touch_interval(const History& history, Tick now, const Population& population) noexcept {
   if (history.uses < 2 || retired(history, now, population))
     return std::numeric_limits<float>::infinity();
-  return mean_with_silence(history, silent_ticks(history, now)) / history.touches_per_use;
+  const float silent = silent_ticks(history, now);
+  const float mean = mean_with_silence(history, silent) / history.touches_per_use;
+  // The program goes round without it: in a phase that it is no part of, what it did in another
+  // says nothing.
+  const bool left_out = population.rhythmic && silent > population.round * kLeftOut;
+  return left_out && population.round > 0 ? std::max(mean, silent) : mean;
 }
 
 }  // namespace flexlom::pool::policy

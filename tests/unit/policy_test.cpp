@@ -303,6 +303,34 @@ TEST_CASE("exchanges: nothing on a cycle, the often used for the seldom used oth
   CHECK(exchanges(pages, 32 * kMiB, now).promote.empty());
 }
 
+TEST_CASE(
+    "exchanges: what another phase used much makes room once the program goes round without it") {
+  std::vector<PageView> pages = table(40, 30);
+  Tick now = 0;
+  // Two phases: the first five pages in bursts, once in each; all others once a round of the
+  // second.
+  const auto first_phase = [&] {
+    for (int i = 0; i < 200; ++i, now += 4) {
+      for (uint32_t page = 0; page < 5; ++page) touch(pages[page].history, now + page % 4);
+    }
+  };
+  const auto rounds = [&](int count) {
+    for (int round = 0; round < count; ++round) {
+      for (uint32_t page = 5; page < 40; ++page) touch(pages[page].history, now), now += 4;
+    }
+  };
+  first_phase();
+  rounds(200);
+  first_phase();
+  rounds(2);
+  CHECK(exchanges(pages, 1024 * kMiB, now).promote.empty());  // may be just one of the phase's own
+  rounds(20);
+  const Plan result = exchanges(pages, 1024 * kMiB, now);
+  CHECK(result.promote.size() == 5);
+  CHECK(std::set<uint32_t>(result.demote.begin(), result.demote.end()) ==
+        std::set<uint32_t>{0, 1, 2, 3, 4});
+}
+
 TEST_CASE("exchanges: nothing for the sake of chance") {
   auto pages = table(200, 100);
   std::mt19937 random(5);
