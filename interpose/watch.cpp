@@ -49,11 +49,9 @@ Watch::Watch(const heat::Named& named, CUstream stream, bool per_thread) noexcep
     if (launches.on()) launches.timed(result);
   }
   submission.function = function_ = identity(named);
-  int device = 0;
-  if (rt_->current(&context_, &device) != CUDA_SUCCESS) {
-    if (!residency->is_tracked()) return;
-    submission.may_move = false;
-  }
+  // Pages move in any context of their device. In tracked mode it must be known, because what is
+  // looked ahead for ends with it.
+  if (residency->is_tracked() && !find_context()) submission.may_move = false;
   submission.context = context_;
   if (!launches.on()) [[likely]] {
     rt_->pool.each_device([&](pool::DevicePool& pool) {
@@ -133,9 +131,14 @@ void Watch::copies(const void* data, size_t bytes) noexcept {
   });
 }
 
+bool Watch::find_context() noexcept {
+  int device = 0;
+  return rt_->current(&context_, &device) == CUDA_SUCCESS;
+}
+
 void Watch::start() noexcept {
   if (started_ns_ != 0) started_ns_ = pool::ThreadSync::now_ns();
-  if (!measure_) return;
+  if (!measure_ || (context_ == nullptr && !find_context())) return;
   InsidePool inside;
   rt_->pool.fence().without_capture([&] {
     sample_ = rt_->sampler.begin(context_, stream_, per_thread_, function_, measured_bytes_);

@@ -45,6 +45,7 @@ class Watch {
   void track(pool::Residency& residency, pool::DevicePool& pool, const pool::Advice& advice,
              bool here) noexcept;
   void submitted() noexcept;
+  bool find_context() noexcept;
   void let_wait(pool::Residency& residency, uint64_t arrival, bool on_stream) noexcept;
   void trace(pool::Residency& residency, pool::Submission& submission,
              const heat::Named& named) noexcept;

@@ -29,8 +29,8 @@ struct TouchedBases;
 
 // What a submission names, as the doors found it.
 struct Submission {
-  CUcontext context = nullptr;
-  uint64_t function = 0;  // identifies the code and the amount of its work; 0: not a kernel
+  CUcontext context = nullptr;  // whose streams copy for it, if they can; null: any
+  uint64_t function = 0;        // identifies the code and the amount of its work; 0: not a kernel
   const CUdeviceptr* words = nullptr;
   size_t count = 0;
   bool wild = false;              // it may touch anything else, too
