@@ -15,6 +15,7 @@ constexpr uint64_t kPause = 4;
 constexpr uint64_t kFirstPause_ns = 50'000'000;
 constexpr uint64_t kLongestPause_ns = 60'000'000'000;
 constexpr uint64_t kLongestReaderPause_ns = 200'000'000;
+constexpr uint64_t kMostPatience = 8;
 
 uint64_t now_ns() noexcept { return ThreadSync::now_ns(); }
 
@@ -34,7 +35,10 @@ class Timer {
 }  // namespace
 
 bool Mover::worth_trying() const noexcept {
-  return !fence_.capture_open() && now_ns() >= not_before_ns_.load(std::memory_order_relaxed);
+  if (fence_.capture_open()) return false;
+  if (now_ns() >= not_before_ns_.load(std::memory_order_relaxed)) return true;
+  const uint64_t epoch = stuck_epoch_.load(std::memory_order_relaxed);
+  return epoch != 0 && fence_.passed(epoch);
 }
 
 MoveStats Mover::stats() const {
@@ -176,9 +180,9 @@ void Mover::cancel(Job& job) {
 
 // All work submitted so far has ended. Whoever submits much ahead is waited for as long as its work
 // goes on ending; a kernel that spins is not.
-bool Mover::drained() {
+bool Mover::drained(uint64_t epoch) {
   const Timer timer(times_.drain_ns);
-  const uint64_t epoch = fence_.stamp();
+  const uint64_t stuck_ns = limits_.stuck_ns * patience_;
   const uint64_t start = now_ns();
   uint64_t seen = fence_.done();
   uint64_t since = start;
@@ -190,7 +194,7 @@ bool Mover::drained() {
       seen = fence_.done();
       since = now;
     }
-    if (fence_.capture_open() || now - since > limits_.stuck_ns || now - start > limits_.drain_ns)
+    if (fence_.capture_open() || now - since > stuck_ns || now - start > limits_.drain_ns)
       return false;
   }
 }
@@ -198,27 +202,35 @@ bool Mover::drained() {
 // True: the gate is shut, nobody is inside, and all work is done.
 bool Mover::quiet(Job& job) {
   const uint64_t start = now_ns();
-  const auto later = [&](GaveUp why) {
+  if (const uint64_t epoch = stuck_epoch_.exchange(0); epoch != 0 && fence_.passed(epoch)) {
+    patience_ = std::min(patience_ * 2, kMostPatience);
+    pause_ns_ = 0;
+  }
+  const auto later = [&](GaveUp why, uint64_t epoch = 0) {
     const uint64_t cost = (now_ns() - start) * kPause;
     // A thread inside a blocking copy is soon out again; a kernel that spins may never be.
     const uint64_t longest = why == GaveUp::readers ? kLongestReaderPause_ns : kLongestPause_ns;
     pause_ns_ = std::clamp(std::max(pause_ns_ * 2, cost), kFirstPause_ns, longest);
     not_before_ns_.store(now_ns() + pause_ns_, std::memory_order_relaxed);
+    stuck_epoch_.store(why == GaveUp::work ? epoch : 0, std::memory_order_relaxed);
     give_up(job, why);
     return false;
   };
-  if (!drained()) return later(fence_.capture_open() ? GaveUp::capture : GaveUp::work);
+  const uint64_t before = fence_.stamp();
+  if (!drained(before))
+    return later(fence_.capture_open() ? GaveUp::capture : GaveUp::work, before);
   if (!gate_.close(limits_.readers_ns)) return later(GaveUp::readers);
   // Nobody is inside, so a capture is either known to the fence or cannot begin.
   GaveUp why = GaveUp::count_;
+  const uint64_t last = fence_.stamp();
   if (fence_.capture_open()) {
     why = GaveUp::capture;
-  } else if (!fence_.wait(fence_.stamp(), limits_.work_ns)) {
+  } else if (!fence_.wait(last, limits_.work_ns)) {
     why = GaveUp::work;
   }
   if (why != GaveUp::count_) {
     gate_.open();
-    return later(why);
+    return later(why, last);
   }
   pause_ns_ = 0;
   return true;

@@ -8,7 +8,9 @@
 // and remapping it about 0.8 ms, so the remapping hides behind the copying.
 //
 // Every wait is bounded. When one runs out, or a capture is open, the batch is given up and nothing
-// has changed; after work that does not end, the next tries come at growing intervals.
+// has changed; after work that does not end, the next tries come at growing intervals. Work that
+// does end after all was only slow, perhaps because its data is away: the next try comes at once
+// then, and waits longer.
 //
 // In tracked mode there is another way (run_beside, beside.cpp): pages that nothing uses, claimed
 // by the caller, change places beside running work, and copies up are left under way: an arrival,
@@ -63,11 +65,11 @@ struct MoveStats {
 class Mover {
  public:
   struct Limits {
-    uint64_t stuck_ns = 250'000'000;    // without any work ending, the gate open
-    uint64_t drain_ns = 5'000'000'000;  // for all work submitted before, the gate open
-    uint64_t readers_ns = 5'000'000;    // for threads inside a submission, the gate shut
-    uint64_t work_ns = 20'000'000;      // for what they submitted
-    uint64_t copy_ns = 2'000'000'000;   // for a batch of copies; a link that is slower is broken
+    uint64_t stuck_ns = 250'000'000;     // without any work ending, the gate open
+    uint64_t drain_ns = 60'000'000'000;  // for all work submitted before, as long as some ends
+    uint64_t readers_ns = 5'000'000;     // for threads inside a submission, the gate shut
+    uint64_t work_ns = 20'000'000;       // for what they submitted
+    uint64_t copy_ns = 2'000'000'000;    // for a batch of copies; a link that is slower is broken
   };
 
   Mover(Driver& driver, Fence& fence, Gate& gate, Observer* observer)
@@ -140,7 +142,7 @@ class Mover {
   CUevent event_of(const Batch& batch, Streams& streams, size_t index);
   void begin(Job& job);
   void cancel(Job& job);
-  bool drained();
+  bool drained(uint64_t epoch);
   bool quiet(Job& job);
   void give_up(Job& job, GaveUp why);
   void execute(Job& job);
@@ -166,8 +168,10 @@ class Mover {
   std::mutex mutex_;  // guards all below but stats_
   std::map<CUcontext, Streams> streams_;
   std::atomic<uint64_t> not_before_ns_{0};
+  std::atomic<uint64_t> stuck_epoch_{0};  // given up for the work of this epoch; 0: for nothing
   uint64_t pause_ns_ = 0;
-  MoveStats times_;  // the times of the work done under mutex_
+  uint64_t patience_ = 1;  // times stuck_ns
+  MoveStats times_;        // the times of the work done under mutex_
   size_t marks_used_ = 0;
   std::deque<Arrival> arrivals_;  // in order; changed under arrivals_mutex_ as well
   mutable std::mutex arrivals_mutex_;

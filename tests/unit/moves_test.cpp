@@ -349,6 +349,27 @@ TEST_CASE("moves: a long queue is waited for as long as its work goes on ending"
   bench.verify();
 }
 
+TEST_CASE("moves: work that was only slow is waited for, longer the next time") {
+  MoveBench bench(64, 64);
+  constexpr uint64_t kStuck_ns = 200'000'000;
+  bench.mover.set_limits({kStuck_ns, 5'000'000'000, kStuck_ns, kStuck_ns, kStuck_ns});
+  const CUdeviceptr p = bench.make(8);
+  bench.submit();
+  REQUIRE(bench.demote(p).given_up);
+  CHECK_FALSE(bench.mover.worth_trying());  // for four times as long, were it not to end
+  bench.finish();
+  bench.fence.advance();
+  CHECK(bench.mover.worth_trying());
+  bench.submit();
+  std::thread device([&] {
+    std::this_thread::sleep_for(std::chrono::nanoseconds(kStuck_ns * 3 / 2));
+    bench.finish();
+  });
+  CHECK_FALSE(bench.demote(p).given_up);
+  device.join();
+  CHECK(bench.spilled(p) == 8 * kGranule);
+}
+
 TEST_CASE("moves: copies that take long are waited for, never abandoned") {
   MoveBench bench(64, 128);
   const CUdeviceptr a = bench.make(16), b = bench.make(20);
