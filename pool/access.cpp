@@ -35,7 +35,8 @@ CUresult DevicePool::allow_access(int device, bool host_only) {
       if (host_only && page.where != Where::host) continue;
       const CUdeviceptr address = span->base + (CUdeviceptr{page.granule} << kGranuleShift);
       const CUresult r = driver_.set_access(address, page_bytes(page.order), device);
-      if (r != CUDA_SUCCESS) return r;
+      // A page on its way up may have its device frame already.
+      if (r != CUDA_SUCCESS && !host_only) return r;
     }
   }
   if (known != access_.end()) {
