@@ -5,9 +5,10 @@
 // from devices that were given access, and answers INVALID_VALUE before anything is done. So a copy
 // that was refused, and names pages of ours that some device in it does not reach, is asked for
 // again in another way:
-//   between two devices, one dimension   as the copy that names both contexts, which needs no
-//   access other copies                         after giving that access, where the hardware can a
-//   copy from or to the host           in a context of the owner, when it waits for its end anyway
+// - between two devices, one dimension: as the copy that names both contexts, without access;
+// - from or to the host, waiting for its end: in a context of the owner;
+// - others: after giving that access, where the hardware can.
+//
 // What stays refused is stream-ordered memory without access, which the driver refuses, too, and
 // other copies between devices that cannot reach each other.
 #pragma once
