@@ -45,7 +45,7 @@ Watch::Watch(const heat::Named& named, CUstream stream, bool per_thread) noexcep
   LaunchTrace& launches = rt_->launches;
   if (collected) {
     if (result.spilled_bytes > 0)
-      residency->observe(result.function, result.spilled_bytes, result.elapsed_ns);
+      residency->observe(result.function, result.spilled_bytes, result.elapsed_ns, result.host_ns);
     if (launches.on()) launches.timed(result);
   }
   submission.function = function_ = identity(named);

@@ -93,6 +93,8 @@ class Replay {
   Tick tick_ = 0;
   std::unordered_map<uint32_t, policy::Profile> profiles_;
   policy::ExchangePace pace_;
+  policy::ReadyFrames ready_frames_;
+  uint64_t promoted_for_ = 0;  // submissions
   uint64_t in_place_count_ = 0;
   double cpu_ns_ = 0, gpu_ns_ = 0;
   std::deque<double> queue_;  // when the last submissions end
@@ -170,9 +172,9 @@ bool Replay::promote(Tick tick) {
 
 bool Replay::exchange() {
   const auto list = views(0);
+  const uint64_t ready = ready_frames_.to_leave(promoted_for_, policy::ready_bytes(budget_));
   const policy::Plan plan =
-      policy::plan_exchange(list, kBatch_bytes, spare(true), policy::ready_bytes(budget_), tick_,
-                            policy::Kind::automatic);
+      policy::plan_exchange(list, kBatch_bytes, spare(true), ready, tick_, policy::Kind::automatic);
   const bool moved = move(plan);
   for (const auto* ids : {&plan.promote, &plan.demote}) {
     for (const uint32_t id : *ids) {
@@ -358,7 +360,9 @@ void Replay::launch(const AdviseEvent& event) {
     const double ahead = weighted / static_cast<double>(spilled);
     policy::Profile::Choice choice;
     if (profile != nullptr) choice = profile->choose(spilled, ahead, policy::Kind::automatic);
-    if (!choice.promote_first || !promote(tick)) {
+    if (choice.promote_first && promote(tick)) {
+      ++promoted_for_;
+    } else {
       if (f.kernel) work_ns = in_place_ns(f, resident_ns, touched, spilled);
       if (choice.measure) profile->observe(spilled, static_cast<uint64_t>(work_ns));
       result_.in_place_bytes += spilled;

@@ -12,6 +12,7 @@ constexpr double kWorthIt = 1.25;
 constexpr double kBatchFixed_ns = 100'000;
 // A rate is measured again after this many uses: the work may have changed.
 constexpr uint32_t kMeasureEvery = 64;
+constexpr uint32_t kMostUnclear = 3;  // measurements that said nothing, in a row
 constexpr uint64_t kReadyBytes = 128u << 20;
 constexpr uint64_t kReadyShare = 32;
 // The youngest spans, together this share of the budget, are not demoted for a new one.
@@ -50,10 +51,20 @@ Profile::Choice Profile::choose(uint64_t spilled_bytes, double touches_ahead, Ki
 
 // Single rates are off both ways: too high where little was spilled and the time is that of the
 // work itself, too low where the work touches only a part of a spilled allocation. Of two the lower
-// one: what is left in place for once is measured again.
-float Profile::observe(uint64_t spilled_bytes, uint64_t elapsed_ns) noexcept {
+// one: what is left in place for once is measured again. Where it cannot be told whether the device
+// worked or waited, the work is taken to be as fast as the link, and measured again at once.
+float Profile::observe(uint64_t spilled_bytes, uint64_t elapsed_ns, uint64_t host_ns) noexcept {
   if (spilled_bytes == 0) return ns_per_byte_;
-  rates_[measured_++ % kKept] = static_cast<float>(elapsed_ns) / static_cast<float>(spilled_bytes);
+  const auto bytes = static_cast<float>(spilled_bytes);
+  const float most = static_cast<float>(elapsed_ns) / bytes;
+  const float least = static_cast<float>(elapsed_ns - std::min(elapsed_ns, host_ns)) / bytes;
+  const bool unclear = least < kLink_ns_per_byte && most > kLink_ns_per_byte * float{kWorthIt};
+  if (unclear && unclear_++ < kMostUnclear) {
+    measured_at_ = seen_ - kMeasureEvery;
+  } else {
+    unclear_ = 0;
+  }
+  rates_[measured_++ % kKept] = unclear ? kLink_ns_per_byte : most;
   float sorted[kKept];
   const uint32_t count = std::min(measured_, kKept);
   std::copy_n(rates_, count, sorted);

@@ -45,8 +45,10 @@ class Profile {
 
   // One submission of the function names `spilled_bytes` in host frames.
   Choice choose(uint64_t spilled_bytes, double touches_ahead, Kind kind) noexcept;
-  // A measured submission took `elapsed_ns` on the device. Returns ns_per_byte() as of now.
-  float observe(uint64_t spilled_bytes, uint64_t elapsed_ns) noexcept;
+  // A measured submission took `elapsed_ns` on the device, `host_ns` of which it may have spent
+  // waiting for the program to submit it: the first launch of a function loads its code. Returns
+  // ns_per_byte() as of now.
+  float observe(uint64_t spilled_bytes, uint64_t elapsed_ns, uint64_t host_ns = 0) noexcept;
   // The median of what is remembered; 0: not measured yet.
   float ns_per_byte() const noexcept { return ns_per_byte_; }
 
@@ -54,7 +56,7 @@ class Profile {
   static constexpr uint32_t kKept = 5;
   float ns_per_byte_ = 0;
   float rates_[kKept] = {};  // the last measured, in a ring
-  uint32_t measured_ = 0, seen_ = 0, measured_at_ = 0;
+  uint32_t measured_ = 0, seen_ = 0, measured_at_ = 0, unclear_ = 0;
 };
 
 // How often it is asked whether pages should change places, in submissions that read in place: soon
@@ -80,6 +82,21 @@ class ExchangePace {
 // Device frames kept free between promotions: the next batch's copies start into them at once, and
 // the remapping of what leaves for it hides behind those copies.
 uint64_t ready_bytes(uint64_t budget_bytes) noexcept;
+
+// While nothing is promoted that way the frames are better used: how much of them an exchange
+// leaves free.
+class ReadyFrames {
+ public:
+  // `promotions`: how many batches have gone in ahead of work so far.
+  uint64_t to_leave(uint64_t promotions, uint64_t ready) noexcept {
+    const bool lately = promotions != promotions_;
+    promotions_ = promotions;
+    return lately ? ready : 0;
+  }
+
+ private:
+  uint64_t promotions_ = ~uint64_t{0};
+};
 
 // Memory made a moment ago is about to be used, though nothing is known of it yet: activations come
 // after the weights, and must not push each other out. `born_bytes`: what had ever been made when

@@ -32,6 +32,8 @@ constexpr uint32_t kUsesToStay = 3;  // exchanges: uses between two moves of one
 constexpr uint32_t kUsesToEarn = 4;
 constexpr uint32_t kUsesToBeSeen = 2;
 constexpr float kPaceTicks = 64;
+constexpr float kLittle =
+    0.25f;  // exchanges: of a page, what a touch that reads little of it reads
 
 // Who leaves before whom: the class first, then the rank in it, both compared as one number.
 enum Class : uint64_t {
@@ -347,6 +349,19 @@ std::string_view kind_name(Kind kind) {
   }
 }
 
+namespace {
+
+// The time in which reading the page in place costs its bytes once: longer than from touch to touch
+// where each reads little of it, as the look-up of a few rows in a table does.
+float reading_interval(const PageView& page, Tick now, const Population& population) {
+  const History& h = page.history;
+  const float interval = touch_interval(h, now, population);
+  const float all = kLink_ns_per_byte * h.touches_per_use;
+  return h.use_cost > 0 && h.use_cost < all * kLittle ? interval * (all / h.use_cost) : interval;
+}
+
+}  // namespace
+
 std::vector<uint32_t> victims(std::span<const PageView> pages, uint64_t want_bytes, Tick now,
                               const Context& context) {
   std::vector<uint32_t> ids;
@@ -439,10 +454,10 @@ Plan exchanges(std::span<const PageView> pages, uint64_t batch_bytes, Tick now,
           intervals * page.history.mean_interval < kPaceTicks) {
         continue;
       }
-      const float interval = touch_interval(page.history, now, population);
+      const float interval = reading_interval(page, now, population);
       if (std::isfinite(interval)) in.push_back({interval, i});
     } else if (page.resident && !page.needed && page.bytes > kGranule) {
-      out.push_back({touch_interval(page.history, now, population), i});
+      out.push_back({reading_interval(page, now, population), i});
     }
   }
   const auto slower = [](const Paced& a, const Paced& b) {

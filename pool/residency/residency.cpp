@@ -175,13 +175,14 @@ bool Residency::promote(DevicePool& pool, const Submission& submission, policy::
   return run(pool, submission.context, ids, plan, &outcome) && outcome.up_bytes > 0;
 }
 
-void Residency::observe(uint64_t function, uint64_t spilled_bytes, uint64_t elapsed_ns) noexcept {
+void Residency::observe(uint64_t function, uint64_t spilled_bytes, uint64_t elapsed_ns,
+                        uint64_t host_ns) noexcept {
   std::lock_guard lock(mutex_);
   ++stats_.measured;
   const auto found = profiles_.find(function);
   if (found == profiles_.end()) return;
   if (spilled_bytes == 0) return;
-  const float rate = found->second.observe(spilled_bytes, elapsed_ns);
+  const float rate = found->second.observe(spilled_bytes, elapsed_ns, host_ns);
   // A reader in between may see the rate of another function once: a guess that is a little off.
   Rate& shown = rates_[place_of(function)];
   shown.ns_per_byte.store(rate, std::memory_order_relaxed);
@@ -194,8 +195,13 @@ bool Residency::rebalance(DevicePool& pool, CUcontext context) noexcept {
     std::vector<PageId> ids;
     const auto views = pool.movable_pages(0, &ids);
     const uint64_t spare = pool.spare_device_bytes(true);
-    const policy::Plan plan = policy::plan_exchange(
-        views, config_.batch_bytes, spare, ready_bytes(pool), pool.touch_tick(), config_.kind);
+    uint64_t ready = ready_bytes(pool);
+    {
+      std::lock_guard lock(mutex_);
+      ready = ready_frames_.to_leave(stats_.promoted_for, ready);
+    }
+    const policy::Plan plan = policy::plan_exchange(views, config_.batch_bytes, spare, ready,
+                                                    pool.touch_tick(), config_.kind);
     Outcome outcome;
     if (!run(pool, context, ids, plan, &outcome)) return false;
     for (const auto* list : {&plan.promote, &plan.demote}) {

@@ -82,9 +82,10 @@ class Residency {
   uint64_t make_room(DevicePool& pool, CUcontext context, uint64_t bytes) noexcept;
   // Before the driver gets the work, outside the gate.
   Advice before(DevicePool& pool, const Submission& submission) noexcept;
-  // A measured submission took `elapsed_ns` on the device with `spilled_bytes` of what it named in
-  // host frames.
-  void observe(uint64_t function, uint64_t spilled_bytes, uint64_t elapsed_ns) noexcept;
+  // A measured submission took `elapsed_ns` on the device, and the program `host_ns` to submit it,
+  // with `spilled_bytes` of what it named in host frames.
+  void observe(uint64_t function, uint64_t spilled_bytes, uint64_t elapsed_ns,
+               uint64_t host_ns) noexcept;
   bool is_tracked() const noexcept { return config_.tracked; }
   // Tracked mode: the driver has what before() gave this advice for, and the fence knows of it.
   void submitted(DevicePool& pool, policy::Tick tick) noexcept;
@@ -136,6 +137,7 @@ class Residency {
   std::unordered_map<uint64_t, policy::Profile> profiles_;
   ResidencyStats stats_;
   policy::ExchangePace exchange_pace_;
+  policy::ReadyFrames ready_frames_;
 };
 
 }  // namespace flexlom::pool

@@ -58,6 +58,46 @@ TEST_CASE("the rate is the lower median of the last five") {
   CHECK(profile.ns_per_byte() == Approx(7));
 }
 
+TEST_CASE("where the device may only have waited for the program, it is measured again") {
+  const uint64_t bytes = 64 * kMiB;
+  const auto link_ns = static_cast<uint64_t>(static_cast<double>(bytes) * kLink_ns_per_byte);
+  Profile profile;
+  CHECK(profile.choose(bytes, 1, Kind::automatic).measure);
+  // Loading the code took twice as long as the link: whether the work did, too, is not known.
+  CHECK(profile.observe(bytes, 2 * link_ns, 2 * link_ns - 10'000) == Approx(kLink_ns_per_byte));
+  auto choice = profile.choose(bytes, 1, Kind::automatic);
+  CHECK_FALSE(choice.promote_first);
+  CHECK(choice.measure);
+  // It reads hardly anything.
+  CHECK(profile.observe(bytes, 8'000, 5'000) < kLink_ns_per_byte / 100);
+  CHECK_FALSE(profile.choose(bytes, 1, Kind::automatic).measure);
+
+  // Slow for sure, however long the program took.
+  Profile slow;
+  slow.choose(bytes, 1, Kind::automatic);
+  CHECK(slow.observe(bytes, 10 * link_ns, link_ns) > 9 * kLink_ns_per_byte);
+  CHECK(slow.choose(bytes, 1, Kind::automatic).promote_first);
+
+  // A program that is always that slow is not measured at every turn.
+  Profile never_clear;
+  int measured = 0;
+  for (int i = 0; i < 64; ++i) {
+    if (!never_clear.choose(bytes, 1, Kind::automatic).measure) continue;
+    ++measured;
+    never_clear.observe(bytes, 2 * link_ns, 2 * link_ns);
+  }
+  CHECK(measured == 4);
+}
+
+TEST_CASE("frames kept ready for promotions are used by exchanges while there are none") {
+  ReadyFrames frames;
+  CHECK(frames.to_leave(0, 128) == 128);  // nothing is known yet
+  CHECK(frames.to_leave(0, 128) == 0);
+  CHECK(frames.to_leave(3, 128) == 128);
+  CHECK(frames.to_leave(4, 128) == 128);
+  CHECK(frames.to_leave(4, 128) == 0);
+}
+
 TEST_CASE("exchanges are looked for soon after one, and ever more seldom without") {
   ExchangePace pace;
   std::vector<uint64_t> asked;

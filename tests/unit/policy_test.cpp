@@ -331,6 +331,26 @@ TEST_CASE(
         std::set<uint32_t>{0, 1, 2, 3, 4});
 }
 
+TEST_CASE(
+    "exchanges: a table of which each touch reads a few rows makes room for what is read whole") {
+  const auto pass = [](float cost_of_table) {
+    auto pages = table(40, 30);  // 30 to 39 are spilled
+    Tick now = 0;
+    for (int round = 0; round < 40; ++round) {
+      for (uint32_t i = 0; i < 40; ++i)
+        touch(pages[i].history, ++now, i < 4 ? cost_of_table : kLink_ns_per_byte);
+    }
+    return exchanges(pages, 1024 * kMiB, now);
+  };
+  CHECK(pass(kLink_ns_per_byte).promote.empty());
+  CHECK(pass(kLink_ns_per_byte / 2).promote.empty());  // may be a fast link
+  CHECK(pass(0).promote.empty());                      // not known
+  const Plan result = pass(kLink_ns_per_byte / 1000);
+  CHECK(result.promote.size() == 4);
+  CHECK(std::set<uint32_t>(result.demote.begin(), result.demote.end()) ==
+        std::set<uint32_t>{0, 1, 2, 3});
+}
+
 TEST_CASE("exchanges: nothing for the sake of chance") {
   auto pages = table(200, 100);
   std::mt19937 random(5);
