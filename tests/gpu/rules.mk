@@ -4,6 +4,7 @@ GPU_LIBS := -static-libstdc++ -static-libgcc -ldl
 
 $(eval $(call program,gpu/hold_memory,tests/gpu/hold_memory.cpp,$(GPU_LIBS)))
 $(eval $(call program,gpu/oversubscribe,tests/gpu/oversubscribe.cpp $(TESTING_KERNELS),$(GPU_LIBS)))
+$(eval $(call program,gpu/ten_times,tests/gpu/ten_times.cpp $(TESTING_KERNELS),$(GPU_LIBS)))
 $(eval $(call program,gpu/link,tests/gpu/link.cpp $(TESTING_KERNELS),$(GPU_LIBS)))
 # Its reports name the functions that allocate and free.
 $(call objects,tests/gpu/guard_bugs.cpp): CXXFLAGS_tests += -g -O1 -fno-omit-frame-pointer -fno-optimize-sibling-calls
@@ -13,7 +14,7 @@ $(eval $(call program,gpu/fingerprint_check,tests/gpu/fingerprint_check.cpp $(FI
   $(READING_KERNEL) $(TESTING_KERNELS),$(GPU_LIBS)))
 $(eval $(call program,gpu/moving,tests/gpu/moving.cpp $(sort $(wildcard tests/gpu/moving/*.cpp)) \
   $(TESTING_KERNELS),$(GPU_LIBS)))
-GPU_PROGRAMS := $(BUILD)/gpu/hold_memory $(BUILD)/gpu/oversubscribe $(BUILD)/gpu/link
+GPU_PROGRAMS := $(BUILD)/gpu/hold_memory $(BUILD)/gpu/oversubscribe $(BUILD)/gpu/link $(BUILD)/gpu/ten_times
 GPU_PROGRAMS += $(BUILD)/gpu/guard_bugs $(BUILD)/gpu/fingerprint_check $(BUILD)/gpu/moving $(BUILD)/gpu/graph_operands
 
 # cuBLAS is a large package and only these programs want it.
@@ -30,11 +31,11 @@ gpu-programs: $(GPU_PROGRAMS)
 ALL += $(GPU_PROGRAMS)
 
 # Whole programs, for gpu-test of tests/rules.mk.
-GPU_TESTS += tests/gpu/run tests/gpu/moves tests/gpu/moves_tracked tests/gpu/guard \
+GPU_TESTS += tests/gpu/run tests/gpu/moves tests/gpu/moves_tracked tests/gpu/ten_times tests/gpu/guard \
   tests/gpu/python_stacks $(BUILD)/gpu/fingerprint_check
 # A sanitizer's runtime would have to come before the preloaded library.
 ifeq ($(filter -fsanitize=%,$(CXXFLAGS)),)
 TESTS += tests/gpu/simulated_test tests/gpu/moves_simulated tests/gpu/moves_tracked_simulated \
-  tests/gpu/killed_simulated tests/gpu/guard_simulated
+  tests/gpu/killed_simulated tests/gpu/guard_simulated tests/gpu/ten_times_simulated
 endif
 TESTS += tests/gpu/fingerprint_simulated
