@@ -37,7 +37,7 @@ LaunchTrace::Seen LaunchTrace::seen(const heat::Named& named, uint64_t identity)
     if (found != functions_.end()) {
       Function& function = found->second;
       const uint32_t n = ++function.launches;
-      return {function.number, n <= kTimedAtFirst || n % kTimedEvery == 0};
+      return {function.number, n, n <= kTimedAtFirst || n % kTimedEvery == 0};
     }
     if (functions_.size() >= kMostFunctions) return seen;
     const auto number = static_cast<uint32_t>(functions_.size() + 1);
@@ -52,7 +52,7 @@ LaunchTrace::Seen LaunchTrace::seen(const heat::Named& named, uint64_t identity)
       record.name = name_of(named.function);
     }
     writer_->function(record);
-    return {number, true};
+    return {number, 1, true};
   } catch (...) {
     return seen;
   }
@@ -78,6 +78,7 @@ void LaunchTrace::timed(const Sampler::Result& result) noexcept {
     if (found == functions_.end()) return;
     record.function = found->second.number;
   }
+  record.launch = result.launch;
   record.elapsed_ns = result.elapsed_ns;
   record.host_ns = result.host_ns;
   record.spilled_bytes = result.spilled_bytes;

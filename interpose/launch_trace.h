@@ -27,6 +27,7 @@ class LaunchTrace {
 
   struct Seen {
     uint32_t number = 0;  // 0: not recorded, for want of memory
+    uint32_t launch = 0;  // of this function: 1, 2, ...
     bool time = false;    // this one should be timed
   };
   // `identity`: of the code and the amount of its work, 0 for what is no kernel.

@@ -21,7 +21,7 @@ void Sampler::destroy_events(Sample& sample) noexcept {
 }
 
 int Sampler::begin(CUcontext context, CUstream stream, bool per_thread, uint64_t function,
-                   uint64_t spilled_bytes) noexcept {
+                   uint64_t spilled_bytes, uint32_t launch) noexcept {
   if (running_.load(std::memory_order_relaxed) >= kSamples) return -1;
   std::lock_guard lock(mutex_);
   int found = -1;
@@ -41,7 +41,7 @@ int Sampler::begin(CUcontext context, CUstream stream, bool per_thread, uint64_t
   }
   if (record(sample.first, stream, per_thread) != CUDA_SUCCESS) return -1;
   sample.state = State::starting;
-  sample.result = {function, spilled_bytes, 0, pool::ThreadSync::now_ns()};
+  sample.result = {function, spilled_bytes, 0, pool::ThreadSync::now_ns(), launch};
   running_.fetch_add(1, std::memory_order_relaxed);
   return found;
 }

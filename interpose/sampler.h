@@ -22,11 +22,13 @@ class Sampler {
     uint64_t spilled_bytes;
     uint64_t elapsed_ns;
     uint64_t host_ns;  // from the first event's recording to the last one's
+    uint32_t launch;   // as begin() was told
   };
 
   // A free sample with its first event recorded on the stream, or -1. The context is current.
+  // `launch` comes back in the result.
   int begin(CUcontext context, CUstream stream, bool per_thread, uint64_t function,
-            uint64_t spilled_bytes) noexcept;
+            uint64_t spilled_bytes, uint32_t launch) noexcept;
   // After the submission; a failed one is not counted.
   void end(int sample, CUstream stream, bool per_thread, bool submitted) noexcept;
   // Gives up a sample that could not be ended.

@@ -85,6 +85,7 @@ void Watch::trace(pool::Residency& residency, pool::Submission& submission,
     if (seen.number == 0) seen = launches.seen(named, function_);
     launches.launched(seen.number, pool.device(), bases, at_ns);
   });
+  launch_ = seen.launch;
   // Times of spilled memory are for who decides what moves: they are taken when it asks for them.
   if (function_ != 0 && seen.time && !spilled) measure_ = true;
 }
@@ -141,7 +142,8 @@ void Watch::start() noexcept {
   if (!measure_ || (context_ == nullptr && !find_context())) return;
   InsidePool inside;
   rt_->pool.fence().without_capture([&] {
-    sample_ = rt_->sampler.begin(context_, stream_, per_thread_, function_, measured_bytes_);
+    sample_ =
+        rt_->sampler.begin(context_, stream_, per_thread_, function_, measured_bytes_, launch_);
   });
 }
 

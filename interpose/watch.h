@@ -59,6 +59,7 @@ class Watch {
   bool measure_ = false;         // it is to be timed
   uint64_t started_ns_ = 0;      // 0: how long the call takes is not asked
   int sample_ = -1;
+  uint32_t launch_ = 0;  // in the log
   unsigned use_count_ = 0;
   Use uses_[pool::kMaxDevices];  // the first `use_count_`
 };

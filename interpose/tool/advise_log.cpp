@@ -1,6 +1,8 @@
 #include "interpose/tool/advise_log.h"
 
 #include <algorithm>
+#include <cmath>
+#include <iterator>
 
 #include "pool/types.h"
 
@@ -47,6 +49,24 @@ float AdviseFunction::in_place_rate() const {
   const auto middle = sorted.begin() + static_cast<std::ptrdiff_t>((sorted.size() - 1) / 2);
   std::nth_element(sorted.begin(), middle, sorted.end());
   return *middle;
+}
+
+namespace {
+
+int size_of(uint64_t bytes) {
+  return static_cast<int>(std::lround(2 * std::log2(static_cast<double>(bytes) + 1)));
+}
+
+}  // namespace
+
+double AdviseFunction::resident_ns_of(uint64_t touched_bytes) const {
+  if (resident_ns_by_size.empty()) return resident_ns;
+  const int size = size_of(touched_bytes);
+  const auto above = resident_ns_by_size.lower_bound(size);
+  if (above == resident_ns_by_size.begin()) return above->second;
+  const auto below = std::prev(above);
+  if (above == resident_ns_by_size.end()) return below->second;
+  return above->first - size <= size - below->first ? above->second : below->second;
 }
 
 void AdviseReader::record(const Record& record, const trace::Summary& log) {
@@ -134,20 +154,27 @@ void AdviseReader::launch(const Record& record, uint64_t at_ns) {
     d.job.events.push_back(event);
     if (d.job.launches++ == 0) d.job.first_launch_ns = at_ns;
     AdviseFunction& f = functions_[fn];
+    if (f.recent.empty() && functions_.size() <= kMostKernels)
+      f.recent.resize(AdviseFunction::kRecent);
     ++f.launches;
+    if (!f.recent.empty()) f.recent[f.launches % AdviseFunction::kRecent] = {f.launches, 0};
     last_was_kernel_ = f.kernel;
   }
   AdviseEvent& event = d.job.events.back();
+  AdviseFunction& f = functions_[fn];
+  uint64_t touched = 0;
   const bool good = each_base(*list, [&](uint64_t base) {
     const auto found = d.live.find(base);
     if (found == d.live.end()) {
       ++d.job.unknown_touches;
     } else if (d.job.touches.size() < UINT32_MAX) {
       d.job.touches.push_back(found->second);
+      touched += d.job.allocations[found->second].bytes;
       ++event.count;
     }
   });
   if (!good) ++d.job.left_out;
+  if (!f.recent.empty()) f.recent[f.launches % AdviseFunction::kRecent].touched_bytes += touched;
   d.launch_t_ns = last_launch_ns_ = at_ns;
   d.launch_function = fn;
   d.job.last_ns = std::max(d.job.last_ns, at_ns);
@@ -182,7 +209,13 @@ void AdviseReader::timed(const Record& record) {
   const auto elapsed = static_cast<double>(ns);
   const auto host = static_cast<double>(record.json().number("host_ns").value_or(0));
   const double work = std::max({elapsed - host - kEventGap_ns, elapsed * 0.3, 500.0});
-  f.resident_ns = f.resident_ns == 0 ? work : std::min(f.resident_ns, work);
+  const auto least = [work](double& known) { known = known == 0 ? work : std::min(known, work); };
+  least(f.resident_ns);
+  const uint64_t launch = record.json().number("launch").value_or(0);
+  if (launch == 0 || f.recent.empty()) return;
+  const AdviseFunction::Recent& found = f.recent[launch % AdviseFunction::kRecent];
+  if (found.launch == launch && found.touched_bytes > 0)
+    least(f.resident_ns_by_size[size_of(found.touched_bytes)]);
 }
 
 void AdviseReader::function(const Record& record) {

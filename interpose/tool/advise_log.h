@@ -19,6 +19,17 @@ struct AdviseFunction {
   double resident_ns = 0;             // on the device with all its data there; 0: not measured
   std::vector<float> in_place_rates;  // measured, ns for each byte of what was spilled
   float in_place_rate() const;        // their median, 0: none
+  // The same code runs on large and on small data. Of launches that touched about as much as this,
+  // or came nearest to it; resident_ns where it is not known what was touched.
+  double resident_ns_of(uint64_t touched_bytes) const;
+
+  // What the last launches touched, for the measurement of one that comes later in the log.
+  struct Recent {
+    uint64_t launch = 0, touched_bytes = 0;
+  };
+  static constexpr uint64_t kRecent = 61;     // every 64th is measured
+  std::vector<Recent> recent;                 // by launch % kRecent; empty beyond kMostKernels
+  std::map<int, double> resident_ns_by_size;  // by half octaves of the bytes touched
 };
 
 struct AdviseAllocation {
@@ -56,6 +67,7 @@ class AdviseReader {
  public:
   // Kept at most; a longer log is advised on by its beginning.
   static constexpr uint64_t kMostLaunches = 20'000'000;
+  static constexpr size_t kMostKernels = 1u << 16;  // whose sizes are told apart
   static constexpr uint64_t kLargestAllocation_bytes = uint64_t{1} << 40;
   static constexpr uint64_t kMostLive_bytes = uint64_t{1} << 41;
 

@@ -321,7 +321,8 @@ void Replay::free(uint32_t index) {
 }
 
 // A kernel cannot have read more than the device's memory gives in its time, whatever the size of
-// the allocations it names; and when it took longer than reading them once, it reads them again.
+// the allocations it names: then it is taken to have read what is spilled, and not its work space.
+// When it took longer than reading all of them once, it reads them again.
 double Replay::in_place_ns(const AdviseFunction& f, double resident_ns, uint64_t touched,
                            uint64_t spilled) const {
   const float rate = f.in_place_rate();
@@ -329,15 +330,15 @@ double Replay::in_place_ns(const AdviseFunction& f, double resident_ns, uint64_t
   if (rate > 0) return std::max(resident_ns, double{rate} * spilled_bytes);
   const auto all = static_cast<double>(std::max<uint64_t>(touched, 1));
   const double could = resident_ns * link_.device / 1e9;
-  const double bytes = std::min(all, could) * std::max(1.0, kReread * could / all);
-  return std::max(resident_ns, bytes * (spilled_bytes / all) / link_.in_place * 1e9);
+  const double read = could < all ? std::min(spilled_bytes, could)
+                                  : spilled_bytes * std::max(1.0, kReread * could / all);
+  return std::max(resident_ns, read / link_.in_place * 1e9);
 }
 
 void Replay::launch(const AdviseEvent& event) {
   const auto known = job_.functions.find(event.index);
   static const AdviseFunction nothing;
   const AdviseFunction& f = known != job_.functions.end() ? known->second : nothing;
-  const double resident_ns = f.resident_ns > 0 ? f.resident_ns : kUnmeasured_ns;
   policy::Profile* const profile = f.kernel ? &profiles_[event.index] : nullptr;
   const float known_rate = profile != nullptr ? profile->ns_per_byte() : 0;
   const float cost = known_rate > 0 ? known_rate : policy::kLink_ns_per_byte;
@@ -355,6 +356,8 @@ void Replay::launch(const AdviseEvent& event) {
     spilled += span.spilled;
     weighted += policy::touches_ahead(span.history) * static_cast<double>(span.spilled);
   }
+  const double measured_ns = f.resident_ns_of(touched);
+  const double resident_ns = measured_ns > 0 ? measured_ns : kUnmeasured_ns;
   double work_ns = resident_ns;
   if (spilled > 0) {
     const double ahead = weighted / static_cast<double>(spilled);

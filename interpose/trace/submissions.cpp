@@ -3,7 +3,7 @@
 //   function  fn, and name and threads of a kernel, call of a copy, or graph
 //   launch    t, fn, device, on: bases of the allocations touched, divided by 2 MiB, hexadecimal,
 //             separated by commas. More than fit a line follow in records with the same t and fn.
-//   timed     fn, ns on the device, host_ns, spilled_bytes
+//   timed     fn, launch: which of its launches, ns on the device, host_ns, spilled_bytes
 //   wait      t of its end, ns
 //
 // There may be hundreds of thousands in a second, so they are short.
@@ -69,6 +69,7 @@ void Writer::launch(const LaunchRecord& launch) noexcept {
 void Writer::timed(const TimedRecord& timed) noexcept {
   LineBuffer line("timed");
   line.number("fn", timed.function);
+  if (timed.launch != 0) line.number("launch", timed.launch);
   line.number("ns", timed.elapsed_ns);
   line.number("host_ns", timed.host_ns);
   if (timed.spilled_bytes != 0) line.number("spilled_bytes", timed.spilled_bytes);

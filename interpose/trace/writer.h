@@ -98,11 +98,13 @@ struct LaunchRecord {
 };
 
 // What one submission took on the device, between two events around it. `host_ns`: how far apart
-// the two were submitted, which is part of it when the device was idle.
+// the two were submitted, which is part of it when the device was idle. `launch`: which of the
+// function's launches it was, the first is 1; 0: not known.
 struct TimedRecord {
   uint32_t function = 0;
   uint64_t elapsed_ns = 0, host_ns = 0;
   uint64_t spilled_bytes = 0;  // of what it touched, in host memory at that time
+  uint32_t launch = 0;
 };
 
 // Told once when writing fails; `text` has no newline. Runs on any thread.

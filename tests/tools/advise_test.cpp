@@ -85,6 +85,51 @@ TEST_CASE("advise reads allocations, submissions and times") {
   CHECK(job.functions.at(7).in_place_rate() == Approx(3));
 }
 
+TEST_CASE("advise tells launches of one kernel apart by what they touch") {
+  Log log;
+  log.alloc(0, 64);
+  log.alloc(1, 1024);
+  log.line(R"({"kind":"launch","t":100,"fn":7,"on":"2800000"})");
+  log.line(R"({"kind":"launch","t":200,"fn":7,"on":"2800200"})");
+  log.line(R"({"kind":"launch","t":300,"fn":7,"on":"2800200"})");
+  log.line(R"({"kind":"timed","fn":7,"launch":2,"ns":401500,"host_ns":0})");
+  log.line(R"({"kind":"timed","fn":7,"launch":1,"ns":21500,"host_ns":0})");
+  log.line(R"({"kind":"timed","fn":7,"launch":3,"ns":301500,"host_ns":0})");
+  log.line(R"({"kind":"timed","fn":7,"launch":999,"ns":11500,"host_ns":0})");  // of none that was
+  const AdviseJob job = log.job();
+  const AdviseFunction& f = job.functions.at(7);
+  CHECK(f.resident_ns == Approx(10000));
+  CHECK(f.resident_ns_of(64 * kMiB) == Approx(20000));
+  CHECK(f.resident_ns_of(1024 * kMiB) == Approx(300000));
+  CHECK(f.resident_ns_of(1) == Approx(20000));
+  CHECK(f.resident_ns_of(100 * kMiB) == Approx(20000));
+  CHECK(f.resident_ns_of(700 * kMiB) == Approx(300000));
+  CHECK(f.resident_ns_of(uint64_t{1} << 40) == Approx(300000));
+}
+
+TEST_CASE("what a kernel names beside its data does not make it read less of them") {
+  // 64 MiB read at the device's speed, and 1 GiB of work space that it hardly uses.
+  Log log;
+  log.line(R"({"kind":"header","format":1,"version":"0","t":1})");
+  log.alloc(0, 1024);
+  for (unsigned i = 0; i < 16; ++i) log.alloc(16 + i, 64);
+  uint64_t t = 1000;
+  for (unsigned pass = 0; pass < 40; ++pass) {
+    for (unsigned i = 0; i < 16; ++i) {
+      t += 20'000;
+      log.line(fmt::format(R"({{"kind":"launch","t":{},"fn":1,"on":"2800000,{:x}"}})", t,
+                           0x2800000 + (16 + i) * 32));
+    }
+    if (pass == 0) log.line(R"({"kind":"timed","fn":1,"launch":3,"ns":17100,"host_ns":0})");
+  }
+  const AdviseJob job = log.job();
+  REQUIRE(job.unknown_touches == 0);
+  const LinkModel link;
+  const Prediction half = predict(job, link, 1536 * kMiB, middle(job));
+  // About half of 1 GiB over the link in each of 20 passes.
+  CHECK(half.seconds == Approx(20 * 512.0 * kMiB / link.in_place).epsilon(0.3));
+}
+
 TEST_CASE("advise takes no damage from damaged records") {
   Log log;
   log.alloc(0, 64);
@@ -182,7 +227,7 @@ TEST_CASE("records of submissions are short, and long lists come back whole") {
     writer->function({3, "kernel\"name", nullptr, false, 4096});
     writer->launch({3, 0, bases.data(), 200, 123456789012345});
     writer->launch({3, 0, bases.data(), 3, 123456789022345});
-    writer->timed({3, 5000, 700, 0});
+    writer->timed({3, 5000, 700, 0, 2});
     writer->wait(60000);
   }
   std::ifstream file(path);
@@ -191,7 +236,7 @@ TEST_CASE("records of submissions are short, and long lists come back whole") {
   size_t launches = 0, shortest = 1000;
   while (std::getline(file, text)) {
     log.line(text);
-    if (text.find("\"launch\"") == std::string::npos) continue;
+    if (text.find("\"kind\":\"launch\"") == std::string::npos) continue;
     ++launches;
     shortest = std::min(shortest, text.size());
     CHECK(text.size() < 700);
@@ -202,6 +247,7 @@ TEST_CASE("records of submissions are short, and long lists come back whole") {
   CHECK(job.launches == 2);
   CHECK(job.touches.size() == 203);
   CHECK(job.functions.at(3).name == "kernel\"name");
+  CHECK(job.functions.at(3).resident_ns_by_size.size() == 1);
   CHECK(job.unknown_touches == 0);
 }
 
