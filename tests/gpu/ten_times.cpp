@@ -48,6 +48,8 @@ class Work {
       cuda_.check(cuda_.cuStreamCreate_(&stream, CU_STREAM_NON_BLOCKING), "cuStreamCreate");
     cuda_.check(cuda_.cuMemAlloc_(&counters_, 16), "cuMemAlloc");  // mismatches, a sum
     cuda_.check(cuda_.cuMemsetD8_(counters_, 0, 16), "cuMemsetD8");
+    // The streams do not wait for the default one.
+    cuda_.check(cuda_.cuCtxSynchronize_(), "cuCtxSynchronize");
   }
 
   void grow() {
