@@ -21,6 +21,8 @@ constexpr size_t kQueue = 1024;
 // share, for each time that it could have read it from the device's memory (matrix products of 256
 // to 8192 rows: 0.7 to 0.8).
 constexpr double kReread = 0.7;
+// More allocations than a kernel has operands are a list, of which one launch does a part.
+constexpr uint32_t kMostOperands = 12;
 constexpr double kUnmeasured_ns = 5000;  // a submission whose like was never timed
 constexpr size_t kMostCached = 1 << 15;  // freed blocks remembered for the next of their size
 constexpr double kDirtyTouches = 1.5;    // touched more often than that in one use: written, too
@@ -60,8 +62,8 @@ class Replay {
   bool promote(Tick tick);
   bool exchange();
   std::vector<policy::PageView> views(Tick needed);
-  double in_place_ns(const AdviseFunction& f, double resident_ns, uint64_t touched,
-                     uint64_t spilled) const;
+  double in_place_ns(const AdviseFunction& f, double resident_ns, uint32_t operands,
+                     uint64_t touched, uint64_t spilled) const;
   void finished(double at_ns) {
     queue_.push_back(at_ns);
     if (queue_.size() > kQueue) queue_.pop_front();
@@ -95,7 +97,7 @@ class Replay {
   policy::ExchangePace pace_;
   policy::ReadyFrames ready_frames_;
   uint64_t promoted_for_ = 0;  // submissions
-  uint64_t in_place_count_ = 0;
+  uint64_t in_place_count_ = 0, in_place_bytes_ = 0;
   double cpu_ns_ = 0, gpu_ns_ = 0;
   std::deque<double> queue_;  // when the last submissions end
   Prediction result_;
@@ -322,16 +324,21 @@ void Replay::free(uint32_t index) {
 
 // A kernel cannot have read more than the device's memory gives in its time, whatever the size of
 // the allocations it names: then it is taken to have read what is spilled, and not its work space.
-// When it took longer than reading all of them once, it reads them again.
-double Replay::in_place_ns(const AdviseFunction& f, double resident_ns, uint64_t touched,
-                           uint64_t spilled) const {
+// Of a long list it reads a part of each. When it took longer than reading all of them once, it
+// reads them again.
+double Replay::in_place_ns(const AdviseFunction& f, double resident_ns, uint32_t operands,
+                           uint64_t touched, uint64_t spilled) const {
   const float rate = f.in_place_rate();
   const auto spilled_bytes = static_cast<double>(spilled);
   if (rate > 0) return std::max(resident_ns, double{rate} * spilled_bytes);
   const auto all = static_cast<double>(std::max<uint64_t>(touched, 1));
   const double could = resident_ns * link_.device / 1e9;
-  const double read = could < all ? std::min(spilled_bytes, could)
-                                  : spilled_bytes * std::max(1.0, kReread * could / all);
+  double read = std::min(spilled_bytes, could);
+  if (could >= all) {
+    read = spilled_bytes * std::max(1.0, kReread * could / all);
+  } else if (operands > kMostOperands) {
+    read = spilled_bytes * could / all;
+  }
   return std::max(resident_ns, read / link_.in_place * 1e9);
 }
 
@@ -366,10 +373,12 @@ void Replay::launch(const AdviseEvent& event) {
     if (choice.promote_first && promote(tick)) {
       ++promoted_for_;
     } else {
-      if (f.kernel) work_ns = in_place_ns(f, resident_ns, touched, spilled);
+      if (f.kernel) work_ns = in_place_ns(f, resident_ns, event.count, touched, spilled);
       if (choice.measure) profile->observe(spilled, static_cast<uint64_t>(work_ns));
       result_.in_place_bytes += spilled;
-      if (pace_.due(++in_place_count_)) pace_.done(in_place_count_, exchange());
+      in_place_bytes_ += spilled;
+      if (pace_.due(++in_place_count_, in_place_bytes_))
+        pace_.done(in_place_count_, in_place_bytes_, exchange());
     }
   }
   if (queue_.size() >= kQueue) cpu_ns_ = std::max(cpu_ns_, queue_.front());

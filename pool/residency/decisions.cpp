@@ -32,7 +32,10 @@ uint64_t small_reserve_bytes(uint64_t budget_bytes) noexcept {
 // more for the way back when the use writes. That is not known: half of it is counted.
 bool better_promoted(double ns_per_byte, uint64_t spilled_bytes, double touches_ahead) noexcept {
   const double bytes = static_cast<double>(spilled_bytes);
-  const double in_place_ns = ns_per_byte * bytes * touches_ahead;
+  double use_ns_per_byte = ns_per_byte * touches_ahead;
+  if (ns_per_byte < kPart_ns_per_byte)
+    use_ns_per_byte = std::min(use_ns_per_byte, double{kLink_ns_per_byte});
+  const double in_place_ns = use_ns_per_byte * bytes;
   const double way_back = touches_ahead > 1.5 ? 1.5 : 1.0;
   return in_place_ns > bytes * kLink_ns_per_byte * way_back * kWorthIt + kBatchFixed_ns;
 }

@@ -32,7 +32,7 @@ inline double touches_ahead(const History& history) noexcept {
 }
 
 // Whether work that reads `spilled_bytes` in place at `ns_per_byte` does better with its pages on
-// the device first.
+// the device first. What reads parts reads all of it once, in all its touches together (touch()).
 bool better_promoted(double ns_per_byte, uint64_t spilled_bytes, double touches_ahead) noexcept;
 
 // How fast one function gets through what it names while that is spilled.
@@ -60,23 +60,29 @@ class Profile {
 };
 
 // How often it is asked whether pages should change places, in submissions that read in place: soon
-// again after an exchange, seldom while there is nothing to exchange.
+// again after an exchange, seldom while there is nothing to exchange. What names much over the link
+// is asked about more often: asking takes a thousandth of its time.
 class ExchangePace {
  public:
-  // `in_place`: how many submissions have read in place so far. True: ask now, then call done().
-  bool due(uint64_t in_place) noexcept {
-    if (in_place < next_) return false;
+  // `in_place`: how many submissions have read in place so far, and `bytes` what they named there.
+  // True: ask now, then call done().
+  bool due(uint64_t in_place, uint64_t bytes) noexcept {
+    if (in_place < next_ && (in_place < soonest_ || bytes < next_bytes_)) return false;
     next_ = in_place + kSeldom;
+    next_bytes_ = ~uint64_t{0};  // one asks at a time
     return true;
   }
-  void done(uint64_t in_place, bool moved) noexcept {
+  void done(uint64_t in_place, uint64_t bytes, bool moved) noexcept {
     every_ = moved ? kSoonest : std::min(every_ * 2, kSeldom);
     next_ = in_place + every_;
+    soonest_ = in_place + kSoonest;
+    next_bytes_ = bytes + kMuch;
   }
 
  private:
   static constexpr uint64_t kSoonest = 8, kSeldom = 512;
-  uint64_t next_ = kSoonest, every_ = kSoonest;
+  static constexpr uint64_t kMuch = uint64_t{8} << 30;
+  uint64_t next_ = kSoonest, every_ = kSoonest, soonest_ = kSoonest, next_bytes_ = kMuch;
 };
 
 // Device frames kept free between promotions: the next batch's copies start into them at once, and

@@ -62,6 +62,7 @@ uint16_t expect(const uint16_t (&recent)[History::kRecent]) {
 void end_burst(History& history) {
   history.burst_ticks = 0;
   history.burst_touches = 0;
+  history.part_cost = history.parts_cost = 0;
   if (history.burst_cost <= 0) return;
   history.use_cost +=
       history.use_cost > 0 ? (history.burst_cost - history.use_cost) / 4 : history.burst_cost;
@@ -159,6 +160,14 @@ void note_time(History& history, Tick now) {
 void touch(History& history, Tick now, float cost) noexcept {
   if (history.uses > 0 && now <= history.last) return;
   note_time(history, now);
+  if (cost >= kPart_ns_per_byte) {
+    history.part_cost = 0;
+  } else if (cost == history.part_cost) {
+    cost = std::min(cost, std::max(kLink_ns_per_byte - history.parts_cost, 0.0f));
+    history.parts_cost += cost;
+  } else {
+    history.part_cost = history.parts_cost = cost;
+  }
   history.burst_cost += cost;
 }
 

@@ -32,8 +32,6 @@ constexpr uint32_t kUsesToStay = 3;  // exchanges: uses between two moves of one
 constexpr uint32_t kUsesToEarn = 4;
 constexpr uint32_t kUsesToBeSeen = 2;
 constexpr float kPaceTicks = 64;
-constexpr float kLittle =
-    0.25f;  // exchanges: of a page, what a touch that reads little of it reads
 
 // Who leaves before whom: the class first, then the rank in it, both compared as one number.
 enum Class : uint64_t {
@@ -352,12 +350,13 @@ std::string_view kind_name(Kind kind) {
 namespace {
 
 // The time in which reading the page in place costs its bytes once: longer than from touch to touch
-// where each reads little of it, as the look-up of a few rows in a table does.
+// where each reads a part of it, as the look-up of a few rows in a table does. What costs more than
+// its bytes is promoted when it is used, and counts as read once.
 float reading_interval(const PageView& page, Tick now, const Population& population) {
   const History& h = page.history;
   const float interval = touch_interval(h, now, population);
   const float all = kLink_ns_per_byte * h.touches_per_use;
-  return h.use_cost > 0 && h.use_cost < all * kLittle ? interval * (all / h.use_cost) : interval;
+  return h.use_cost > 0 && h.use_cost < all ? interval * (all / h.use_cost) : interval;
 }
 
 }  // namespace

@@ -28,10 +28,6 @@
 
 namespace flexlom::pool::policy {
 
-// What a promoted page's way over the link takes, all included, for each byte: with the remapping
-// hidden behind the copies 45 to 47 GB/s were reached.
-inline constexpr float kLink_ns_per_byte = 1 / 46.0f;
-
 // What FLEXLOM_POLICY names.
 enum class Kind : uint8_t {
   automatic,  // as above

@@ -155,12 +155,12 @@ Advice Residency::before(DevicePool& pool, const Submission& submission) noexcep
     std::lock_guard lock(mutex_);
     ++stats_.in_place;
     stats_.in_place_bytes += advice.spilled_bytes;
-    rebalance_now = exchange_pace_.due(stats_.in_place);
+    rebalance_now = exchange_pace_.due(stats_.in_place, stats_.in_place_bytes);
   }
   if (rebalance_now) {
     const bool moved = rebalance(pool, submission.context);
     std::lock_guard lock(mutex_);
-    exchange_pace_.done(stats_.in_place, moved);
+    exchange_pace_.done(stats_.in_place, stats_.in_place_bytes, moved);
   }
   return advice;
 }

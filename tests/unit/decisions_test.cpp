@@ -102,15 +102,37 @@ TEST_CASE("exchanges are looked for soon after one, and ever more seldom without
   ExchangePace pace;
   std::vector<uint64_t> asked;
   for (uint64_t n = 1; n <= 2000; ++n) {
-    if (!pace.due(n)) continue;
+    if (!pace.due(n, 0)) continue;
     asked.push_back(n);
-    pace.done(n, false);
+    pace.done(n, 0, false);
   }
   CHECK(asked == std::vector<uint64_t>{8, 24, 56, 120, 248, 504, 1016, 1528});
-  CHECK(pace.due(2040));
-  pace.done(2040, true);
-  CHECK_FALSE(pace.due(2047));
-  CHECK(pace.due(2048));
+  CHECK(pace.due(2040, 0));
+  pace.done(2040, 0, true);
+  CHECK_FALSE(pace.due(2047, 0));
+  CHECK(pace.due(2048, 0));
+}
+
+TEST_CASE("exchanges are looked for after much was read in place, though few submissions did") {
+  ExchangePace pace;
+  std::vector<uint64_t> asked;
+  for (uint64_t n = 1; n <= 400; ++n) {
+    const uint64_t bytes = n * 256 * kMiB;
+    if (!pace.due(n, bytes)) continue;
+    asked.push_back(n);
+    CHECK_FALSE(pace.due(n + 1, bytes + 64 * 1024 * kMiB));  // while it is being answered
+    pace.done(n, bytes, false);
+  }
+  CHECK(asked == std::vector<uint64_t>{8, 24, 56, 88, 120, 152, 184, 216, 248, 280, 312, 344, 376});
+  ExchangePace few;  // however much they are, eight at least
+  for (uint64_t n = 1; n < 8; ++n) CHECK_FALSE(few.due(n, n * 64 * 1024 * kMiB));
+}
+
+TEST_CASE("what reads parts reads all of it once, in however many touches") {
+  const double part = kLink_ns_per_byte / 4, all = kLink_ns_per_byte;
+  CHECK_FALSE(better_promoted(part, 512 * kMiB, 3));
+  CHECK_FALSE(better_promoted(part, 512 * kMiB, 70));
+  CHECK(better_promoted(all, 512 * kMiB, 3));
 }
 
 TEST_CASE("young pages leave for new ones only when there are no others") {

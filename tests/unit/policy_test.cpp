@@ -107,6 +107,25 @@ TEST_CASE("history: in a burst the next touch is near") {
   CHECK(next_use(history, 60034) > 69000);  // it ended as ever
 }
 
+TEST_CASE("history: touches in a row that read parts cost one reading together") {
+  const auto cost_of = [](float cost, unsigned touches, float between = 0) {
+    History history;
+    for (Tick cycle = 1; cycle <= 12; ++cycle) {
+      for (Tick i = 0; i < touches; ++i) {
+        touch(history, cycle * 10000 + i * 4, cost);
+        if (between > 0) touch(history, cycle * 10000 + i * 4 + 2, between);
+      }
+    }
+    return history.use_cost;
+  };
+  const float link = kLink_ns_per_byte;
+  CHECK(cost_of(link / 10, 5) == Approx(link / 2).epsilon(0.06));
+  CHECK(cost_of(link / 10, 40) == Approx(link).epsilon(0.06));
+  CHECK(cost_of(link, 12) == Approx(12 * link).epsilon(0.06));  // each of these reads all of it
+  // Two functions in turn, as where a tensor is worked through slice by slice: each reads it.
+  CHECK(cost_of(link / 10, 10, link / 20) == Approx(1.5 * link).epsilon(0.06));
+}
+
 TEST_CASE("history: a new pace replaces a rhythm") {
   History history = after({1000, 20000, 40000});
   Tick now = 40000;
@@ -343,12 +362,37 @@ TEST_CASE(
     return exchanges(pages, 1024 * kMiB, now);
   };
   CHECK(pass(kLink_ns_per_byte).promote.empty());
-  CHECK(pass(kLink_ns_per_byte / 2).promote.empty());  // may be a fast link
-  CHECK(pass(0).promote.empty());                      // not known
+  CHECK(pass(kLink_ns_per_byte * 0.8f).promote.empty());  // no clear difference
+  CHECK(pass(0).promote.empty());                         // not known
   const Plan result = pass(kLink_ns_per_byte / 1000);
   CHECK(result.promote.size() == 4);
   CHECK(std::set<uint32_t>(result.demote.begin(), result.demote.end()) ==
         std::set<uint32_t>{0, 1, 2, 3});
+}
+
+TEST_CASE("exchanges: being named often by what reads parts keeps no page on the device") {
+  // A training step: weights are read forward and backward, and once by the optimizer, as are its
+  // states. It names everything in ten launches or more, the states longest.
+  auto pages = table(40, 40);
+  for (uint32_t i = 0; i < 10; ++i) pages[i].resident = false;  // of the 20 weights
+  Tick now = 0;
+  for (int step = 0; step < 8; ++step) {
+    for (int pass = 0; pass < 2; ++pass) {
+      for (uint32_t i = 0; i < 20; ++i) touch(pages[i].history, now += 20, kLink_ns_per_byte);
+      now += 200;
+    }
+    for (uint32_t launch = 0; launch < 60; ++launch) {
+      ++now;
+      for (uint32_t i = 0; i < 40; ++i) {
+        const uint32_t from = i % 20, times = i < 20 ? 10 : 40;
+        if (launch >= from && launch < from + times)
+          touch(pages[i].history, now, kLink_ns_per_byte / 8);
+      }
+    }
+  }
+  const Plan result = exchanges(pages, 1024 * kMiB, now);
+  CHECK(result.promote.size() == 10);
+  for (const uint32_t id : result.demote) CHECK(id >= 20);
 }
 
 TEST_CASE("exchanges: nothing for the sake of chance") {
