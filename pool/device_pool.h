@@ -271,6 +271,9 @@ class DevicePool {
   void make_room(const Request& request, uint32_t granules);  // no lock held
   bool fits_device(uint32_t granules) const;
   uint64_t reclaim(uint64_t want_bytes, uint64_t before_tick);
+  uint64_t cached_bytes() const;
+  uint64_t kept_beyond() const;
+  void keep_less();  // no lock held
   uint64_t newest_pending_epoch();
   bool hungry() const;
   bool refuse_once(const Request&);
@@ -320,6 +323,7 @@ class DevicePool {
   Frame scratch_;
   uint64_t spilled_total_ = 0, ooms_ = 0, tick_ = 0;
   uint64_t refused_bytes_ = 0;  // the request refused once last; its repetition spills
+  uint64_t keep_less_at_ = 0;   // made_bytes_ from which it is worth looking again
   std::atomic<bool> hungry_{false};
   std::atomic<uint64_t> made_bytes_{0};
   // Written by every large allocation: away from what every allocation reads.

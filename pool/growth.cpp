@@ -91,6 +91,7 @@ Object* DevicePool::grow(const Request& request, SizeKey key, unsigned shard) {
   bool asked_caller = request.caller_trims == nullptr;
   bool caller_trims = false;
   bool made_room = residency_ == nullptr;
+  keep_less();
   for (;;) {
     if (guard_ != nullptr) settle(0);
     uint64_t epoch = 0;
@@ -318,32 +319,6 @@ void DevicePool::give_addresses(uint32_t first, uint32_t granules, bool used) {
   used ? guard_->give_last(first, granules) : guard_->give_at_once(first, granules);
 }
 
-// Unmaps idle spans until `want_bytes` of frames are spare; only what sat idle before
-// `before_tick`.
-uint64_t DevicePool::reclaim(uint64_t want_bytes, uint64_t before_tick) {
-  uint64_t found = 0;
-  std::vector<Span*> idle;
-  for (unsigned pass = 0; pass < 2 && found < want_bytes; ++pass) {
-    for (Shard& s : shards_) {
-      if (found >= want_bytes) break;
-      idle.clear();
-      {
-        std::lock_guard lock(s.mutex);
-        s.take_idle(fence_, before_tick, want_bytes - found, pass == 0, &idle);
-        for (Span* span : idle) {
-          publish(*span, nullptr);
-          span->objects.reset();
-        }
-      }
-      for (Span* span : idle) {
-        found += span->bytes() - span->spilled_bytes;
-        drop_span(span);
-      }
-    }
-  }
-  return found;
-}
-
 uint64_t DevicePool::newest_pending_epoch() {
   uint64_t newest = guard_ != nullptr ? guard_->newest_epoch() : 0;
   for (Shard& s : shards_) {
@@ -387,38 +362,6 @@ void DevicePool::note_program_bytes(uint64_t bytes, bool allocated) {
 void DevicePool::note_spilled(uint64_t bytes) {
   std::lock_guard lock(mutex_);
   spilled_total_ += bytes;
-}
-
-void DevicePool::sweep(uint64_t ticks) {
-  fence_.advance();
-  if (guard_ != nullptr) settle(0);
-  std::lock_guard lock(mutex_);
-  ++tick_;
-  for (Shard& s : shards_) {
-    std::lock_guard shard_lock(s.mutex);
-    s.tick = tick_;
-  }
-  if (tick_ <= ticks) return;
-  reclaim(~uint64_t{0}, tick_ - ticks - 1);
-  frames_.release_spare(Where::device, ~uint64_t{0});
-}
-
-uint64_t DevicePool::trim(uint64_t keep_bytes) {
-  fence_.advance();
-  if (guard_ != nullptr) settle(0);
-  std::lock_guard lock(mutex_);
-  if (keep_bytes == 0) {  // everything, empty small pages too, which no counter knows
-    reclaim(~uint64_t{0}, ~uint64_t{0});
-    return frames_.release_spare(Where::device, ~uint64_t{0});
-  }
-  uint64_t cached = frames_.spare_bytes(Where::device);
-  for (Shard& s : shards_) {
-    std::lock_guard shard_lock(s.mutex);
-    cached += s.stats.cached_bytes;
-  }
-  if (cached <= keep_bytes) return 0;
-  reclaim(cached - keep_bytes, ~uint64_t{0});
-  return frames_.release_spare(Where::device, cached - keep_bytes);
 }
 
 bool DevicePool::wants_host_frames() const {

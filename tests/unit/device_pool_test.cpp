@@ -238,6 +238,31 @@ TEST_CASE("pool: trimming gives cached memory back, small pages too") {
   CHECK(bench.driver.live_mappings() == 0);
 }
 
+TEST_CASE("pool: a program that never pauses does not keep a block of every size it had") {
+  constexpr uint64_t kGiB = uint64_t{1} << 30;
+  PoolBench bench(32768, 0);  // of 64 GiB, 2 GiB and half of what is live may be kept
+  const CUdeviceptr live = bench.must(256 * kGranule);
+  const uint64_t bound = 256 * kGranule * 3 / 2 + 2 * kGiB;
+  uint64_t made = 0, most = 0;
+  for (size_t granules = 200; granules < 264; ++granules) {
+    made += granules * kGranule;
+    bench.free(bench.must(granules * kGranule));
+    most = std::max(most, bench.driver.held_bytes(Where::device));
+  }
+  REQUIRE(made > 24 * kGiB);
+  // Beside it the block in hand, and one reclaimed for it that did not fit.
+  CHECK(most <= bound + 2 * 264 * kGranule);
+  CHECK(most > bound);  // it does keep that much
+  CHECK(bench.driver.accessible(live, 256 * kGranule));
+  // Behind running work nothing can go, nor does it; afterwards it does.
+  bench.submit();
+  for (size_t granules = 300; granules < 332; ++granules) bench.free(bench.must(granules * kGranule));
+  CHECK(bench.driver.held_bytes(Where::device) > bound + 16 * 300 * kGranule);
+  bench.finish();
+  for (size_t granules = 340; granules < 350; ++granules) bench.free(bench.must(granules * kGranule));
+  CHECK(bench.driver.held_bytes(Where::device) <= bound + 2 * 350 * kGranule);
+}
+
 TEST_CASE("pool: what was idle long enough goes back by itself") {
   PoolBench bench(64, 64);
   const CUdeviceptr small = bench.must(2000), large = bench.must(4 * kGranule), kept = bench.must(kGranule);

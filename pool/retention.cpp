@@ -1,0 +1,111 @@
+// How much of what was freed is kept for the next request, and for how long.
+//
+// Idle memory goes back after a few seconds (sweep), when somebody asks (trim), when a request
+// needs the room (reclaim), and when more of it has gathered than a program can be expected to ask
+// for again (keep_less): a program that never pauses would otherwise hold a block of every size
+// that it ever had.
+#include <algorithm>
+
+#include "pool/device_pool.h"
+
+namespace flexlom::pool {
+
+namespace {
+
+// Kept beside half as much as is in use: this share of the budget, and this much at least.
+constexpr uint64_t kKeptShare = 32;
+constexpr uint64_t kLeastKept = uint64_t{1} << 30;
+
+}  // namespace
+
+// Freed blocks, idle or behind running work, and spare frames. The device mutex is held.
+uint64_t DevicePool::cached_bytes() const {
+  uint64_t cached = frames_.spare_bytes(Where::device);
+  for (Shard& s : shards_) {
+    std::lock_guard lock(s.mutex);
+    cached += s.stats.cached_bytes;
+  }
+  return cached;
+}
+
+// What is kept beyond the bound. The device mutex is held.
+uint64_t DevicePool::kept_beyond() const {
+  const uint64_t held = device_budget_.held();
+  const uint64_t slack = std::max(device_budget_.limit() / kKeptShare, kLeastKept);
+  if (held <= slack) return 0;
+  const uint64_t cached = std::min(cached_bytes(), held);
+  const uint64_t bound = (held - cached) / 2 + slack;
+  return cached > bound ? cached - bound : 0;
+}
+
+// Before new memory is made. What is reclaimed serves the request that comes now, as far as it
+// fits, and the rest of it goes back the next time. No lock is held.
+void DevicePool::keep_less() {
+  for (const bool again : {false, true}) {
+    if (again) fence_.advance();  // some may lie behind work that has ended by now
+    std::lock_guard lock(mutex_);
+    if (made_bytes() < keep_less_at_) return;
+    const uint64_t over = kept_beyond();
+    if (over == 0) return;
+    const uint64_t released = frames_.release_spare(Where::device, over);
+    if (released >= over || released + reclaim(over - released, ~uint64_t{0}) >= over) return;
+    // It does lie behind running work: no use in asking about it every time.
+    if (again) keep_less_at_ = made_bytes() + over / 4;
+  }
+}
+
+// Unmaps idle spans until `want_bytes` of frames are spare; only what sat idle before
+// `before_tick`.
+uint64_t DevicePool::reclaim(uint64_t want_bytes, uint64_t before_tick) {
+  uint64_t found = 0;
+  std::vector<Span*> idle;
+  for (unsigned pass = 0; pass < 2 && found < want_bytes; ++pass) {
+    for (Shard& s : shards_) {
+      if (found >= want_bytes) break;
+      idle.clear();
+      {
+        std::lock_guard lock(s.mutex);
+        s.take_idle(fence_, before_tick, want_bytes - found, pass == 0, &idle);
+        for (Span* span : idle) {
+          publish(*span, nullptr);
+          span->objects.reset();
+        }
+      }
+      for (Span* span : idle) {
+        found += span->bytes() - span->spilled_bytes;
+        drop_span(span);
+      }
+    }
+  }
+  return found;
+}
+
+void DevicePool::sweep(uint64_t ticks) {
+  fence_.advance();
+  if (guard_ != nullptr) settle(0);
+  std::lock_guard lock(mutex_);
+  ++tick_;
+  for (Shard& s : shards_) {
+    std::lock_guard shard_lock(s.mutex);
+    s.tick = tick_;
+  }
+  if (tick_ <= ticks) return;
+  reclaim(~uint64_t{0}, tick_ - ticks - 1);
+  frames_.release_spare(Where::device, ~uint64_t{0});
+}
+
+uint64_t DevicePool::trim(uint64_t keep_bytes) {
+  fence_.advance();
+  if (guard_ != nullptr) settle(0);
+  std::lock_guard lock(mutex_);
+  if (keep_bytes == 0) {  // everything, empty small pages too, which no counter knows
+    reclaim(~uint64_t{0}, ~uint64_t{0});
+    return frames_.release_spare(Where::device, ~uint64_t{0});
+  }
+  const uint64_t cached = cached_bytes();
+  if (cached <= keep_bytes) return 0;
+  reclaim(cached - keep_bytes, ~uint64_t{0});
+  return frames_.release_spare(Where::device, cached - keep_bytes);
+}
+
+}  // namespace flexlom::pool
