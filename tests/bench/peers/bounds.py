@@ -51,6 +51,13 @@ def ms(bytes_, gb_per_s):
     return bytes_ / gb_per_s / 1e6 if bytes_ > 0 else 0.0
 
 
+def rate_of_promotion(bytes_, times_ms, resident_ms):
+    """GB/s over the time that iterations took beyond the resident one; those in which nothing was
+    known yet are in it, so the steady rate is rather higher."""
+    beyond_ms = sum(max(t - resident_ms, 0) for t in times_ms)
+    return bytes_ / beyond_ms / 1e6 if beyond_ms > 0 else 0.0
+
+
 def decode(resident_ms, over, link):
     return max(resident_ms, ms(over, link["p"]))
 
