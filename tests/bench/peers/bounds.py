@@ -51,11 +51,27 @@ def ms(bytes_, gb_per_s):
     return bytes_ / gb_per_s / 1e6 if bytes_ > 0 else 0.0
 
 
-def rate_of_promotion(bytes_, times_ms, resident_ms):
-    """GB/s over the time that iterations took beyond the resident one; those in which nothing was
-    known yet are in it, so the steady rate is rather higher."""
-    beyond_ms = sum(max(t - resident_ms, 0) for t in times_ms)
-    return bytes_ / beyond_ms / 1e6 if beyond_ms > 0 else 0.0
+def promoted_at(err):
+    """[(ms, bytes promoted so far)] of the lines that flexlom prints every so often, of the process
+    that promoted most."""
+    moments, so_far = {}, {}
+    for pid, line in re.findall(r"^flexlom\[(\d+)\]: stats: (.*)$", err, re.MULTILINE):
+        facts = {k: int(v) for k, v in re.findall(r"(\w+)=(\d+)(?!\S)", line)}
+        so_far[pid] = facts.get("promoted_bytes", so_far.get(pid, 0))
+        if "at_ms" in facts:
+            moments.setdefault(pid, []).append((facts["at_ms"], so_far[pid]))
+    return max(moments.values(), key=lambda m: m[-1][1], default=[])
+
+
+def rate_of_promotion(moments, round_ms, resident_ms):
+    """GB/s over the time that a round takes beyond the resident one. What a round promotes is what
+    is promoted in its time at the pace of the middle one of the intervals between two moments:
+    before it the first rounds are learned from, after it nothing is left to do."""
+    paces = [(b[1] - a[1]) / (b[0] - a[0]) for a, b in zip(moments, moments[1:]) if b[0] > a[0]]
+    paces = sorted(p for p in paces if p > 0)
+    if not paces or round_ms <= resident_ms:
+        return 0.0
+    return paces[len(paces) // 2] * round_ms / (round_ms - resident_ms) / 1e6
 
 
 def decode(resident_ms, over, link):

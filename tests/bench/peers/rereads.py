@@ -14,7 +14,7 @@ import torch
 def parse():
     parser = argparse.ArgumentParser(description=__doc__)
     for name, value in (("count", 32), ("inner", 8192), ("columns", 16384), ("rows", 4096),
-                        ("rounds", 40), ("warmup", 8)):
+                        ("rounds", 64), ("warmup", 8)):
         parser.add_argument(f"--{name}", type=int, default=value)
     parser.add_argument("--small", action="store_true")
     parser.add_argument("--device", default="cuda")
