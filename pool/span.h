@@ -57,7 +57,10 @@ struct Page {
   size_t bytes() const { return page_bytes(order); }
 };
 
-struct Span {
+struct alignas(64) Span {
+  policy::History history;  // of the large object; guarded by the device pool's touch mutex
+  // Written under the device's mutex, read without it: by then it may be another number.
+  std::atomic<size_t> spilled_bytes{0};
   std::atomic<uint32_t> shard{0};
   uint32_t first = 0;  // granule in the device's address space
   uint32_t count = 0;
@@ -71,8 +74,6 @@ struct Span {
   // size.
   bool exported = false;
   uint64_t idle_since = 0;  // tick of the last hand-back
-  // Written under the device's mutex, read without it: by then it may be another number.
-  std::atomic<size_t> spilled_bytes{0};
   // As counted when its (large) object went on a free list; guarded by the shard.
   size_t listed_device_bytes = 0;
   bool listed_spilled = false;
@@ -82,7 +83,6 @@ struct Span {
   uint32_t moving = 0;  // pages a mover works on; device mutex
   std::unique_ptr<Object[]> objects;
   std::vector<Page> pages;
-  policy::History history;  // of the large object; guarded by the device pool's touch mutex
   // Tracked mode (residency/tracked.h); guarded by the touch mutex, too.
   uint32_t claims = 0;     // its pages are changing places: a submission that names it waits
   uint64_t arrival = 0;    // the last batch of copies into its pages (Mover::Arrival); 0: none

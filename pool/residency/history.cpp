@@ -155,19 +155,28 @@ void note_time(History& history, Tick now) {
   history.next_interval = expand(expect(history.recent));
 }
 
+// As many touches in a row as you like cost no more than the link takes for all of the page.
+void note_part(History& history, float cost) {
+  const auto code = static_cast<uint16_t>(std::bit_cast<uint32_t>(cost) >> 16);
+  if (code != history.part_cost) history.parts_cost = 0;
+  history.part_cost = code;
+  const auto units = static_cast<uint32_t>(cost * (UINT16_MAX / kLink_ns_per_byte));
+  const uint32_t left = UINT16_MAX - history.parts_cost;
+  history.parts_cost = static_cast<uint16_t>(history.parts_cost + std::min(units, left));
+  history.burst_cost +=
+      units <= left ? cost : static_cast<float>(left) / UINT16_MAX * kLink_ns_per_byte;
+}
+
 }  // namespace
 
 void touch(History& history, Tick now, float cost) noexcept {
   if (history.uses > 0 && now <= history.last) return;
   note_time(history, now);
-  if (cost >= kPart_ns_per_byte) {
-    history.part_cost = 0;
-  } else if (cost == history.part_cost) {
-    cost = std::min(cost, std::max(kLink_ns_per_byte - history.parts_cost, 0.0f));
-    history.parts_cost += cost;
-  } else {
-    history.part_cost = history.parts_cost = cost;
+  if (cost < kPart_ns_per_byte) {
+    note_part(history, cost);
+    return;
   }
+  history.part_cost = 0;
   history.burst_cost += cost;
 }
 

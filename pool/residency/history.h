@@ -45,15 +45,18 @@ struct History {
   float touches_per_use = 1;
   float use_cost = 0;    // ns for each byte of one use, were the page read in place; 0: not known
   float burst_cost = 0;  // of the running use, so far
-  float part_cost = 0;   // of its last touch, if that was one that reads a part; 0: it was not
-  float parts_cost = 0;  // of such touches in a row that cost the same, so far
   uint32_t uses = 0;
-  uint32_t uses_at_move = 0;      // what `uses` was when it last changed places
-  uint32_t burst_ticks = 0;       // how long the running use has lasted
-  uint16_t burst_touches = 0;     // of the running use, beyond its first
+  uint32_t uses_at_move = 0;   // what `uses` was when it last changed places
+  uint32_t burst_ticks = 0;    // how long the running use has lasted
+  uint16_t burst_touches = 0;  // of the running use, beyond its first
+  // What its last touch cost, if that was one that reads a part (0: it was not), and such touches
+  // in a row that cost the same, so far: as compact costs, and in 65535ths of the link's.
+  uint16_t part_cost = 0, parts_cost = 0;
   uint16_t recent[kRecent] = {};  // the last intervals as compact floats, newest first; 0: none
   uint8_t confidence = 0;         // how well the pattern did lately, 0 to 7
 };
+// Every launch reads those of what it names: a cache line each.
+static_assert(sizeof(History) <= 64);
 
 // One submission names the page (or the allocation it belongs to); `cost` is what that takes in ns
 // for each byte, were the page in host memory, 0: not known. About 10 ns.
