@@ -139,7 +139,11 @@ uint64_t whole_granules(uint64_t bytes) { return (bytes + kGranule - 1) & ~uint6
 }  // namespace
 
 // The highest sum of bytes asked for; small objects are counted as of the last large event.
-void DevicePool::note_asked() { raise(asked_peak_, large_asked_.load(std::memory_order_relaxed)); }
+void DevicePool::note_asked() {
+  const uint64_t asked = large_asked_.load(std::memory_order_relaxed);
+  raise(asked_peak_, asked);
+  raise(lately_asked_, asked);
+}
 
 void DevicePool::note_async(CUmemoryPool mem_pool, uint64_t bytes, bool allocated) {
   std::lock_guard lock(async_mutex_);

@@ -272,7 +272,7 @@ class DevicePool {
   bool fits_device(uint32_t granules) const;
   uint64_t reclaim(uint64_t want_bytes, uint64_t before_tick);
   uint64_t cached_bytes() const;
-  uint64_t kept_beyond() const;
+  uint64_t held_beyond() const;
   void keep_less();  // no lock held
   uint64_t newest_pending_epoch();
   bool hungry() const;
@@ -324,12 +324,14 @@ class DevicePool {
   uint64_t spilled_total_ = 0, ooms_ = 0, tick_ = 0;
   uint64_t refused_bytes_ = 0;  // the request refused once last; its repetition spills
   uint64_t keep_less_at_ = 0;   // made_bytes_ from which it is worth looking again
+  uint64_t asked_before_ = 0;   // the peak of the time between the last two sweeps
   std::atomic<bool> hungry_{false};
   std::atomic<uint64_t> made_bytes_{0};
   // Written by every large allocation: away from what every allocation reads.
   alignas(64) std::atomic<uint64_t> large_asked_{0};
   std::atomic<uint64_t> asked_peak_{0};
-  mutable std::mutex touch_mutex_;  // guards histories and tick; taken last
+  std::atomic<uint64_t> lately_asked_{0};  // the peak since the last sweep
+  mutable std::mutex touch_mutex_;         // guards histories and tick; taken last
   policy::Tick touch_tick_ = 0;
   InFlight in_flight_;
   uint32_t claims_ = 0;  // of all spans

@@ -12,7 +12,8 @@ namespace flexlom::pool {
 
 namespace {
 
-// Kept beside half as much as is in use: this share of the budget, and this much at least.
+// Held beyond what was in use at one time, and half as much again: this share of the budget, and
+// this much at least.
 constexpr uint64_t kKeptShare = 32;
 constexpr uint64_t kLeastKept = uint64_t{1} << 30;
 
@@ -28,14 +29,15 @@ uint64_t DevicePool::cached_bytes() const {
   return cached;
 }
 
-// What is kept beyond the bound. The device mutex is held.
-uint64_t DevicePool::kept_beyond() const {
-  const uint64_t held = device_budget_.held();
+// What is held beyond the bound: by the peak of the last moments, for a program that gives
+// everything back at the end of a step will want it again in the next one. The device mutex is
+// held.
+uint64_t DevicePool::held_beyond() const {
+  const uint64_t lately = std::max(lately_asked_.load(std::memory_order_relaxed), asked_before_);
   const uint64_t slack = std::max(device_budget_.limit() / kKeptShare, kLeastKept);
-  if (held <= slack) return 0;
-  const uint64_t cached = std::min(cached_bytes(), held);
-  const uint64_t bound = (held - cached) / 2 + slack;
-  return cached > bound ? cached - bound : 0;
+  const uint64_t bound = lately + lately / 2 + slack;
+  const uint64_t held = device_budget_.held();
+  return held > bound ? held - bound : 0;
 }
 
 // Before new memory is made. What is reclaimed serves the request that comes now, as far as it
@@ -45,7 +47,7 @@ void DevicePool::keep_less() {
     if (again) fence_.advance();  // some may lie behind work that has ended by now
     std::lock_guard lock(mutex_);
     if (made_bytes() < keep_less_at_) return;
-    const uint64_t over = kept_beyond();
+    const uint64_t over = held_beyond();
     if (over == 0) return;
     const uint64_t released = frames_.release_spare(Where::device, over);
     if (released >= over || released + reclaim(over - released, ~uint64_t{0}) >= over) return;
@@ -85,6 +87,8 @@ void DevicePool::sweep(uint64_t ticks) {
   if (guard_ != nullptr) settle(0);
   std::lock_guard lock(mutex_);
   ++tick_;
+  asked_before_ = lately_asked_.exchange(large_asked_.load(std::memory_order_relaxed),
+                                         std::memory_order_relaxed);
   for (Shard& s : shards_) {
     std::lock_guard shard_lock(s.mutex);
     s.tick = tick_;
