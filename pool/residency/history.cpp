@@ -86,7 +86,8 @@ void end_burst(History& history) {
 void restart(History& history, uint16_t code, float interval) {
   std::fill_n(history.recent, History::kRecent, uint16_t{0});
   history.recent[0] = code;
-  history.mean_interval = history.next_interval = interval;
+  history.mean_interval = interval;
+  history.next = code;
   history.confidence = kTrusted;
   history.uses = 2;
 }
@@ -106,7 +107,7 @@ float mean_with_silence(const History& history, float silent) {
 }
 
 bool on_time(const History& history, float silent) {
-  return silent <= history.next_interval * kLate + 1;
+  return silent <= expand(history.next) * kLate + 1;
 }
 
 // The mean gap of the burst the page is in, when more touches are to come; 0 when not.
@@ -132,7 +133,7 @@ void note_time(History& history, Tick now) {
     return;
   }
   const Tick interval = now - history.last;
-  const auto length = static_cast<float>(interval);
+  const auto length = static_cast<float>(static_cast<int64_t>(interval));
   history.last = now;
   if (history.uses == 1) return restart(history, compact(interval), length);
   if (length * kBurstShare < history.mean_interval) {
@@ -154,7 +155,7 @@ void note_time(History& history, Tick now) {
         static_cast<float>(history.uses);  // what looked like uses was a burst
     return restart(history, code, length);
   }
-  if (alike(code, compact(static_cast<Tick>(history.next_interval)))) {
+  if (alike(code, history.next)) {
     history.confidence = std::min<uint8_t>(history.confidence + 1, kMostTrusted);
   } else {
     history.confidence -= std::min<uint8_t>(history.confidence, 2);
@@ -163,7 +164,7 @@ void note_time(History& history, Tick now) {
   const uint32_t samples = std::min(history.uses, kMostSamples);
   history.mean_interval += (length - history.mean_interval) / static_cast<float>(samples);
   if (history.uses < UINT32_MAX) ++history.uses;
-  history.next_interval = expand(expect(history.recent));
+  history.next = expect(history.recent);
 }
 
 // As many touches in a row as you like cost no more than the link takes for all of the page.
@@ -203,7 +204,7 @@ void PopulationSample::add(const History& history) {
   if (history.uses < kUsesToTeach) return;
   if (history.confidence >= kTrusted) {
     ++regular_;
-    intervals_.push_back(history.next_interval);
+    intervals_.push_back(expand(history.next));
     return;
   }
   ++irregular_;
@@ -287,7 +288,7 @@ Tick next_use(const History& history, Tick now, const Population& population) no
   }
   if (history.confidence >= (population.rhythmic ? kTrusted : kConvincing) &&
       on_time(history, silent)) {
-    return std::max(history.last + static_cast<Tick>(history.next_interval), now + 1);
+    return std::max(history.last + static_cast<Tick>(expand(history.next)), now + 1);
   }
   const float wait =
       mean_with_silence(history, silent) * population.wait[Population::step_of(silent)];

@@ -41,7 +41,6 @@ struct History {
 
   Tick last = 0;            // the last touch
   float mean_interval = 0;  // 0: not known yet
-  float next_interval = 0;  // what the pattern says about the interval now running
   float touches_per_use = 1;
   float use_cost = 0;    // ns for each byte of one use, were the page read in place; 0: not known
   float burst_cost = 0;  // of the running use, so far
@@ -53,6 +52,7 @@ struct History {
   // in a row that cost the same, so far: as compact costs, and in 65535ths of the link's.
   uint16_t part_cost = 0, parts_cost = 0;
   uint16_t recent[kRecent] = {};  // the last intervals as compact floats, newest first; 0: none
+  uint16_t next = 0;              // what the pattern says about the interval now running, as those
   uint8_t confidence = 0;         // how well the pattern did lately, 0 to 7
 };
 // Every launch reads those of what it names: a cache line each.
