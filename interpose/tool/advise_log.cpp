@@ -41,6 +41,10 @@ bool each_base(std::string_view list, F&& f) {
   return true;
 }
 
+int size_of(uint64_t bytes) {
+  return static_cast<int>(std::lround(2 * std::log2(static_cast<double>(bytes) + 1)));
+}
+
 }  // namespace
 
 float AdviseFunction::in_place_rate() const {
@@ -50,14 +54,6 @@ float AdviseFunction::in_place_rate() const {
   std::nth_element(sorted.begin(), middle, sorted.end());
   return *middle;
 }
-
-namespace {
-
-int size_of(uint64_t bytes) {
-  return static_cast<int>(std::lround(2 * std::log2(static_cast<double>(bytes) + 1)));
-}
-
-}  // namespace
 
 double AdviseFunction::resident_ns_of(uint64_t touched_bytes) const {
   if (resident_ns_by_size.empty()) return resident_ns;
@@ -142,6 +138,7 @@ void AdviseReader::launch(const Record& record, uint64_t at_ns) {
     return;
   }
   const auto fn = static_cast<uint32_t>(number);
+  AdviseFunction& f = functions_[fn];
   // The rest of a list that did not fit one line.
   const bool more = d.job.launches > 0 && d.launch_t_ns == at_ns && d.launch_function == fn &&
                     !d.job.events.empty() && d.job.events.back().kind == AdviseEvent::Kind::launch;
@@ -153,7 +150,6 @@ void AdviseReader::launch(const Record& record, uint64_t at_ns) {
     event.at_ns = at_ns;
     d.job.events.push_back(event);
     if (d.job.launches++ == 0) d.job.first_launch_ns = at_ns;
-    AdviseFunction& f = functions_[fn];
     if (f.recent.empty() && functions_.size() <= kMostKernels)
       f.recent.resize(AdviseFunction::kRecent);
     ++f.launches;
@@ -161,7 +157,6 @@ void AdviseReader::launch(const Record& record, uint64_t at_ns) {
     last_was_kernel_ = f.kernel;
   }
   AdviseEvent& event = d.job.events.back();
-  AdviseFunction& f = functions_[fn];
   uint64_t touched = 0;
   const bool good = each_base(*list, [&](uint64_t base) {
     const auto found = d.live.find(base);

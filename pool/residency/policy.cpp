@@ -327,6 +327,16 @@ void add_companions(std::span<const PageView> pages, const Population& populatio
   }
 }
 
+// The time in which reading the page in place costs its bytes once: longer than from touch to touch
+// where each reads a part of it, as the look-up of a few rows in a table does. What costs more than
+// its bytes is promoted when it is used, and counts as read once.
+float reading_interval(const PageView& page, Tick now, const Population& population) {
+  const History& h = page.history;
+  const float interval = touch_interval(h, now, population);
+  const float all = kLink_ns_per_byte * h.touches_per_use;
+  return h.use_cost > 0 && h.use_cost < all ? interval * (all / h.use_cost) : interval;
+}
+
 }  // namespace
 
 std::optional<Kind> parse_kind(std::string_view name) {
@@ -346,20 +356,6 @@ std::string_view kind_name(Kind kind) {
       return "auto";
   }
 }
-
-namespace {
-
-// The time in which reading the page in place costs its bytes once: longer than from touch to touch
-// where each reads a part of it, as the look-up of a few rows in a table does. What costs more than
-// its bytes is promoted when it is used, and counts as read once.
-float reading_interval(const PageView& page, Tick now, const Population& population) {
-  const History& h = page.history;
-  const float interval = touch_interval(h, now, population);
-  const float all = kLink_ns_per_byte * h.touches_per_use;
-  return h.use_cost > 0 && h.use_cost < all ? interval * (all / h.use_cost) : interval;
-}
-
-}  // namespace
 
 std::vector<uint32_t> victims(std::span<const PageView> pages, uint64_t want_bytes, Tick now,
                               const Context& context) {

@@ -19,6 +19,15 @@ uint64_t ready_bytes(const DevicePool& pool) {
   return policy::ready_bytes(pool.device_budget_bytes());
 }
 
+void protect_young(const DevicePool& pool, const std::vector<PageId>& ids,
+                   std::vector<policy::PageView>* views) {
+  const uint64_t made = pool.made_bytes();
+  for (size_t i = 0; i < ids.size(); ++i) {
+    const uint64_t born = ids[i].span->born_bytes.load(std::memory_order_relaxed);
+    if (policy::is_young(born, made, pool.device_budget_bytes())) (*views)[i].needed = true;
+  }
+}
+
 }  // namespace
 
 ResidencyStats Residency::stats() const {
@@ -39,19 +48,6 @@ bool Residency::run(DevicePool& pool, CUcontext context, const std::vector<PageI
   *outcome = mover_.run(batch);
   return !outcome->given_up;
 }
-
-namespace {
-
-void protect_young(const DevicePool& pool, const std::vector<PageId>& ids,
-                   std::vector<policy::PageView>* views) {
-  const uint64_t made = pool.made_bytes();
-  for (size_t i = 0; i < ids.size(); ++i) {
-    const uint64_t born = ids[i].span->born_bytes.load(std::memory_order_relaxed);
-    if (policy::is_young(born, made, pool.device_budget_bytes())) (*views)[i].needed = true;
-  }
-}
-
-}  // namespace
 
 uint64_t Residency::make_room(DevicePool& pool, CUcontext context, uint64_t bytes) noexcept {
   memory_is_short();
