@@ -356,14 +356,8 @@ void DevicePool::forget_stream(StreamKey stream) {
 }
 
 uint64_t DevicePool::free_bytes() const {
-  uint64_t cached = 0;
-  for (Shard& shard : shards_) {
-    std::lock_guard lock(shard.mutex);
-    cached += shard.stats.cached_bytes;
-  }
   std::lock_guard lock(mutex_);
-  return std::min(device_budget_.room() + cached + frames_.spare_bytes(Where::device),
-                  device_budget_.limit());
+  return std::min(device_budget_.room() + cached_bytes(), device_budget_.limit());
 }
 
 PoolStats DevicePool::stats() const {
