@@ -37,7 +37,7 @@ class Listener final : public pool::Observer, private stacks::Sink {
   bool hears_allocations() const noexcept override {
     return tracing() || leaks_.on() || other_ != nullptr;
   }
-  void allocated(const pool::Request&, const pool::AllocationInfo&) noexcept override;
+  void allocated(const pool::Request&, const pool::AllocationInfo&, bool at_once) noexcept override;
   void freed(const char* call, const pool::AllocationInfo&, pool::StreamKey) noexcept override;
   void retiring(const pool::AllocationInfo&) noexcept override;
   void spilled(int device, CUdeviceptr address, size_t bytes) noexcept override;

@@ -87,7 +87,7 @@ CUresult DevicePool::allocate(const Request& request, unsigned shard_hint, CUdev
     Shard& s = shards_[shard];
     std::lock_guard lock(s.mutex);
     object = s.pop(key, request.stream, fence_);
-    if (object != nullptr) commit(s, object, request);
+    if (object != nullptr) commit(s, object, request, true);
   }
   if (object == nullptr) {
     object = take_cached(request, key, shard, false);
@@ -104,7 +104,7 @@ SizeKey DevicePool::key_of(size_t bytes) const {
   return guard_ != nullptr ? SizeKey{false, granules_for(bytes)} : size_key(bytes);
 }
 
-void DevicePool::commit(Shard& shard, Object* object, const Request& request) {
+void DevicePool::commit(Shard& shard, Object* object, const Request& request, bool at_once) {
   object->state = ObjectState::live;
   object->id = ++shard.next_id * kShards + static_cast<uint64_t>(&shard - shards_);
   object->asked_bytes = request.bytes;
@@ -123,7 +123,7 @@ void DevicePool::commit(Shard& shard, Object* object, const Request& request) {
     note_asked();
   }
   if (request.kind == Kind::async) note_async(request.mem_pool, request.bytes, true);
-  if (tracer_ != nullptr) tracer_->allocated(request, describe(*object));
+  if (tracer_ != nullptr) tracer_->allocated(request, describe(*object), at_once);
 }
 
 namespace {

@@ -242,7 +242,7 @@ class DevicePool {
   Object* reuse_pending(const Request&, SizeKey key, unsigned shard);
   Object* grow(const Request&, SizeKey key, unsigned shard);
   Object* grow_now(const Request&, SizeKey key, unsigned shard, bool fits);
-  void commit(Shard& shard, Object* object, const Request& request);
+  void commit(Shard& shard, Object* object, const Request& request, bool at_once = false);
   SizeKey key_of(size_t bytes) const;
   void finish_free(Shard& shard, Object* object, StreamKey stream);
 

@@ -41,7 +41,9 @@ class Observer {
   // Whether allocated() and freed() are wanted at all; asked once, so that a pool without a
   // listener does not describe what nobody hears.
   virtual bool hears_allocations() const noexcept { return true; }
-  virtual void allocated(const Request&, const AllocationInfo&) noexcept {}
+  // `at_once`: from what lay free, without a wait: no time to speak of has passed since it was
+  // asked for.
+  virtual void allocated(const Request&, const AllocationInfo&, bool at_once) noexcept {}
   virtual void freed(const char* call, const AllocationInfo&, StreamKey stream) noexcept {}
   // Guard mode: freed, and no work uses it any more. Still mapped until this returns, with all of
   // its pages: they end where it ends, up to 256 bytes on. No lock of the pool is held.

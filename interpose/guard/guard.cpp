@@ -51,7 +51,8 @@ Who Guard::who(const char* call) const {
   return who;
 }
 
-void Guard::allocated(const pool::Request& request, const pool::AllocationInfo& info) noexcept {
+void Guard::allocated(const pool::Request& request, const pool::AllocationInfo& info,
+                      bool) noexcept {
   try {
     ledger_.allocated(info, who(request.call));
   } catch (...) {

@@ -53,7 +53,7 @@ class Guard final : public pool::Observer {
 
   Contents& contents() noexcept { return contents_; }
 
-  void allocated(const pool::Request&, const pool::AllocationInfo&) noexcept override;
+  void allocated(const pool::Request&, const pool::AllocationInfo&, bool at_once) noexcept override;
   void freed(const char* call, const pool::AllocationInfo&, pool::StreamKey) noexcept override;
   void retiring(const pool::AllocationInfo&) noexcept override;
 

@@ -51,6 +51,7 @@ struct Event {
                                // "clean"; gave_up: the reason; else any text
   int code = 0;                // CUresult
   uint32_t frame = 0;          // who called: the innermost frame recorded with frame()
+  uint64_t t_ns = 0;           // when it was, by Writer::now_ns(); 0: as it is recorded
 };
 
 // A file whose code is mapped in the process. Views are of the call only.
@@ -123,6 +124,8 @@ class Writer {
   ~Writer();
   Writer(const Writer&) = delete;
   Writer& operator=(const Writer&) = delete;
+
+  static uint64_t now_ns() noexcept;  // CLOCK_MONOTONIC
 
   void header(const Header&) noexcept;
   void request(const Event&) noexcept;  // before the attempt

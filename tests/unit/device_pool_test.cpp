@@ -25,6 +25,20 @@ TEST_CASE("pool: the same size gets the same address again, without the driver")
     bench.free(first);
   }
   CHECK(bench.driver.all_calls() == calls);
+  CHECK(bench.observer.at_once == 100);
+}
+
+TEST_CASE("pool: an allocation that had to wait for anything was not served at once") {
+  PoolBench bench(8, 8);
+  const CUdeviceptr first = bench.must(4 * kGranule);
+  CHECK(bench.observer.at_once == 0);  // it grew
+  bench.submit();
+  bench.free(first);
+  bench.finish();
+  bench.must(4 * kGranule);  // the fence had to be asked
+  CHECK(bench.observer.at_once == 0);
+  bench.must(8 * kGranule);
+  CHECK(bench.observer.at_once == 0);
 }
 
 TEST_CASE("pool: live allocations never overlap") {

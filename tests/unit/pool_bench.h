@@ -12,9 +12,12 @@
 namespace flexlom::unit {
 
 struct CountingObserver : pool::Observer {
-  std::atomic<int> ooms{0}, soft_ooms{0}, warnings{0}, retired{0};
+  std::atomic<int> ooms{0}, soft_ooms{0}, warnings{0}, retired{0}, at_once{0};
   std::atomic<int64_t> mapped_bytes{0}, live{0};
-  void allocated(const pool::Request&, const pool::AllocationInfo&) noexcept override { ++live; }
+  void allocated(const pool::Request&, const pool::AllocationInfo&, bool once) noexcept override {
+    ++live;
+    at_once += once;
+  }
   void freed(const char*, const pool::AllocationInfo&, pool::StreamKey) noexcept override { --live; }
   void mapped(int, CUdeviceptr, size_t bytes, Where) noexcept override { mapped_bytes += static_cast<int64_t>(bytes); }
   void unmapped(int, CUdeviceptr, size_t bytes, Where) noexcept override { mapped_bytes -= static_cast<int64_t>(bytes); }
