@@ -105,6 +105,7 @@ Runtime::Runtime(Options given)
   if (guard != nullptr) {
     if (listener.stacks().on()) guard->use(guard_stacks);
     listener.also_tell(*guard);
+    doors::gate.beside.guarding.store(true, std::memory_order_relaxed);
     doors::gate.beside.watching.store(true, std::memory_order_relaxed);
   }
   soft_oom_.store(options.soft_oom == SoftOom::on, std::memory_order_relaxed);

@@ -40,10 +40,10 @@ Watch::Watch(const heat::Named& named, CUstream stream, bool per_thread) noexcep
   InsidePool inside;
   Sampler::Result result;
   bool collected = false;
-  if (rt_->sampler.any())
+  if (rt_->sampler.any()) [[unlikely]]
     rt_->pool.fence().without_capture([&] { collected = rt_->sampler.collect(&result); });
   LaunchTrace& launches = rt_->launches;
-  if (collected) {
+  if (collected) [[unlikely]] {
     if (result.spilled_bytes > 0)
       residency->observe(result.function, result.spilled_bytes, result.elapsed_ns, result.host_ns);
     if (launches.on()) launches.timed(result);
@@ -51,7 +51,8 @@ Watch::Watch(const heat::Named& named, CUstream stream, bool per_thread) noexcep
   submission.function = function_ = identity(named);
   // Pages move in any context of their device. In tracked mode it must be known, because what is
   // looked ahead for ends with it.
-  if (residency->is_tracked() && !find_context()) submission.may_move = false;
+  if (residency->is_tracked() && !find_context()) [[unlikely]]
+    submission.may_move = false;
   submission.context = context_;
   if (!launches.on()) [[likely]] {
     rt_->pool.each_device([&](pool::DevicePool& pool) {

@@ -74,7 +74,8 @@ Touched DevicePool::touch(const CUdeviceptr* words, size_t count, float cost, To
   Touched result;
   double weighted = 0;
   std::unique_lock lock(touch_mutex_);
-  if (tracking != nullptr) wait_unclaimed(lock, words, count, tracking->wild);
+  if (tracking != nullptr) [[unlikely]]
+    wait_unclaimed(lock, words, count, tracking->wild);
   for (size_t i = 0; i < count; ++i) {
     Span* span = span_named(words[i]);
     if (span == nullptr) continue;
@@ -85,11 +86,12 @@ Touched DevicePool::touch(const CUdeviceptr* words, size_t count, float cost, To
     if (bases != nullptr) [[unlikely]]
       bases->add(span->base);
     const size_t spilled = span->spilled_bytes.load(std::memory_order_relaxed);
-    if (tracking != nullptr) {
+    if (tracking != nullptr) [[unlikely]] {
       tracking->arrival = std::max(tracking->arrival, span->arrival);
       if (spilled > 0) tracking->add(span, before, span->untracked);
     }
-    if (spilled == 0) continue;
+    if (spilled == 0) [[likely]]
+      continue;
     result.spilled_bytes += spilled;
     weighted += policy::touches_ahead(span->history) * static_cast<double>(spilled);
   }

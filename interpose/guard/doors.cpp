@@ -27,26 +27,24 @@ Guard* guard() noexcept {
   return rt != nullptr ? rt->guard.get() : nullptr;
 }
 
-Watching::Watching(doors::Entry entry, const heat::Named& named, const Shape& shape,
-                   CUstream stream, bool per_thread) noexcept
-    : guard_(guard::guard()), entry_(entry) {
+void Watching::begin(const heat::Named& named, const Shape& shape, CUstream stream,
+                     bool per_thread) noexcept {
+  guard_ = guard::guard();
   if (guard_ == nullptr) return;
   const InsidePool inside;
   context_ = current();
   stream_ = stream_key(stream, per_thread);
-  number_ = guard_->submitting(entry, named, shape, context_, stream_);
+  number_ = guard_->submitting(entry_, named, shape, context_, stream_);
 }
 
-void Watching::read_back(void* to, CUdeviceptr from, size_t bytes, bool later) const noexcept {
-  if (guard_ == nullptr) return;
+void Watching::note_read_back(void* to, CUdeviceptr from, size_t bytes, bool later) const noexcept {
   const InsidePool inside;
   const ReadBack copy{
       doors::entry_info[doors::index_of(entry_)].name, to, from, bytes, context_, stream_};
   later ? guard_->will_read_back(copy) : guard_->read_back(copy);
 }
 
-void Watching::done(CUresult r) noexcept {
-  if (guard_ == nullptr) return;
+void Watching::end(CUresult r) noexcept {
   const InsidePool inside;
   guard_->submitted(entry_, number_, r);
 }

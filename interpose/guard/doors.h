@@ -1,6 +1,7 @@
 // What the doors tell the guard: the shape of a launch, the bytes that a copy has brought back.
 #pragma once
 
+#include "interpose/doors/gate.h"
 #include "interpose/guard/guard.h"
 
 namespace flexlom::guard {
@@ -12,13 +13,28 @@ Guard* guard() noexcept;
 class Watching {
  public:
   Watching(doors::Entry entry, const heat::Named& named, const Shape& shape, CUstream stream,
-           bool per_thread) noexcept;
-  void done(CUresult r) noexcept;
+           bool per_thread) noexcept
+      : entry_(entry) {
+    if (doors::gate.beside.guarding.load(std::memory_order_relaxed)) [[unlikely]]
+      begin(named, shape, stream, per_thread);
+  }
+  void done(CUresult r) noexcept {
+    if (guard_ != nullptr) [[unlikely]]
+      end(r);
+  }
   // A copy to the host that the driver took; `later`: it may still be under way.
-  void read_back(void* to, CUdeviceptr from, size_t bytes, bool later) const noexcept;
+  void read_back(void* to, CUdeviceptr from, size_t bytes, bool later) const noexcept {
+    if (guard_ != nullptr) [[unlikely]]
+      note_read_back(to, from, bytes, later);
+  }
 
  private:
-  Guard* guard_;
+  void begin(const heat::Named& named, const Shape& shape, CUstream stream,
+             bool per_thread) noexcept;
+  void end(CUresult r) noexcept;
+  void note_read_back(void* to, CUdeviceptr from, size_t bytes, bool later) const noexcept;
+
+  Guard* guard_ = nullptr;
   const doors::Entry entry_;
   CUcontext context_ = nullptr;
   uint64_t stream_ = 0, number_ = 0;

@@ -173,6 +173,7 @@ struct BesideGate {
   std::atomic<uint32_t> work_submitted{0};  // see fence.h
   std::atomic<bool> watching{false};        // memory has been short: submissions say what they name
   std::atomic<bool> tracking{false};        // tracked mode: data that goes to a device is looked at
+  std::atomic<bool> guarding{false};        // guard mode: submissions and waits are remembered
   std::atomic<bool> counting{true};  // calls are counted, until somebody knows that nobody asks
 };
 using Gate = BasicGate<ThreadSync, 64, 16, BesideGate>;

@@ -109,8 +109,10 @@ Advice Residency::before(DevicePool& pool, const Submission& submission) noexcep
                               ? touch(pool, submission, tracking, advice)
                               : pool.touch(submission.words, submission.count,
                                            cost_of(submission.function), submission.bases);
-  if (touched.tick % kMarkEvery == 0 && touched.tick != 0) mark_progress();
-  if (touched.spilled_bytes == 0 || !submission.may_move) return advice;
+  if (touched.tick % kMarkEvery == 0 && touched.tick != 0) [[unlikely]]
+    mark_progress();
+  if (touched.spilled_bytes == 0 || !submission.may_move) [[likely]]
+    return advice;
   advice.spilled_bytes = touched.spilled_bytes;
   bool promote_first = false;
   {
