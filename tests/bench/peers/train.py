@@ -16,8 +16,8 @@ from torch.utils.checkpoint import checkpoint
 def parse():
     parser = argparse.ArgumentParser(description=__doc__)
     for name, value in (("layers", 22), ("hidden", 2048), ("intermediate", 8192), ("heads", 16),
-                        ("vocab", 32000), ("batch", 4), ("length", 1024), ("steps", 10),
-                        ("warmup", 4)):
+                        ("vocab", 32000), ("batch", 4), ("length", 1024), ("steps", 24),
+                        ("warmup", 16)):
         parser.add_argument(f"--{name}", type=int, default=value)
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--weights-on-device", type=int, default=0, metavar="BYTES",
