@@ -179,6 +179,8 @@ class DevicePool {
   }
   // The tick before which all work is over, as known now.
   policy::Tick uses_over_before() noexcept;
+  // Of the large allocations that the words name, in host frames now.
+  uint64_t spilled_bytes(const CUdeviceptr* words, size_t count) const noexcept;
   // Takes pages that may change places while other work runs: those whose allocation nothing uses
   // any more. `needed`: what the submission of `tick` is waiting for, used by nobody else; else
   // what nobody has named since. A submission that names it waits from now on. False: may not.

@@ -102,6 +102,17 @@ Touched DevicePool::touch(const CUdeviceptr* words, size_t count, float cost, To
   return result;
 }
 
+uint64_t DevicePool::spilled_bytes(const CUdeviceptr* words, size_t count) const noexcept {
+  uint64_t sum = 0;
+  for (size_t i = 0; i < count; ++i) {
+    const Span* span = span_named(words[i]);
+    const auto seen = [&](CUdeviceptr word) { return span_named(word) == span; };
+    if (span != nullptr && std::none_of(words, words + i, seen))
+      sum += span->spilled_bytes.load(std::memory_order_relaxed);
+  }
+  return sum;
+}
+
 void DevicePool::note_exchanged(const PageId& page) {
   std::lock_guard lock(touch_mutex_);
   policy::note_move(page.span->history);

@@ -61,6 +61,7 @@ class Replay {
   bool move(const policy::Plan& plan);
   bool promote(Tick tick);
   bool exchange();
+  uint64_t spilled_of(const AdviseEvent& event) const;
   std::vector<policy::PageView> views(Tick needed);
   double in_place_ns(const AdviseFunction& f, double resident_ns, uint32_t operands,
                      uint64_t touched, uint64_t spilled) const;
@@ -342,6 +343,19 @@ double Replay::in_place_ns(const AdviseFunction& f, double resident_ns, uint32_t
   return std::max(resident_ns, read / link_.in_place * 1e9);
 }
 
+// Of what the event names.
+uint64_t Replay::spilled_of(const AdviseEvent& event) const {
+  uint64_t sum = 0;
+  std::vector<uint32_t> seen;
+  for (uint32_t i = event.first; i < event.first + event.count; ++i) {
+    const uint32_t s = span_of_[job_.touches[i]];
+    if (s == 0 || std::find(seen.begin(), seen.end(), s) != seen.end()) continue;
+    seen.push_back(s);
+    sum += spans_[s - 1].spilled;
+  }
+  return sum;
+}
+
 void Replay::launch(const AdviseEvent& event) {
   const auto known = job_.functions.find(event.index);
   static const AdviseFunction nothing;
@@ -373,12 +387,17 @@ void Replay::launch(const AdviseEvent& event) {
     if (choice.promote_first && promote(tick)) {
       ++promoted_for_;
     } else {
-      if (f.kernel) work_ns = in_place_ns(f, resident_ns, event.count, touched, spilled);
-      if (choice.measure) profile->observe(spilled, static_cast<uint64_t>(work_ns));
-      result_.in_place_bytes += spilled;
-      in_place_bytes_ += spilled;
-      if (pace_.due(++in_place_count_, in_place_bytes_))
-        pace_.done(in_place_count_, in_place_bytes_, exchange());
+      const bool ask = pace_.due(in_place_count_ + 1, in_place_bytes_ + spilled);
+      const bool moved = ask && exchange();
+      if (moved) spilled = spilled_of(event);
+      if (spilled > 0) {
+        if (f.kernel) work_ns = in_place_ns(f, resident_ns, event.count, touched, spilled);
+        if (choice.measure) profile->observe(spilled, static_cast<uint64_t>(work_ns));
+        ++in_place_count_;
+        result_.in_place_bytes += spilled;
+        in_place_bytes_ += spilled;
+      }
+      if (ask) pace_.done(in_place_count_, in_place_bytes_, moved);
     }
   }
   if (queue_.size() >= kQueue) cpu_ns_ = std::max(cpu_ns_, queue_.front());

@@ -151,15 +151,17 @@ Advice Residency::before(DevicePool& pool, const Submission& submission) noexcep
   bool rebalance_now = false;
   {
     std::lock_guard lock(mutex_);
-    ++stats_.in_place;
-    stats_.in_place_bytes += advice.spilled_bytes;
-    rebalance_now = exchange_pace_.due(stats_.in_place, stats_.in_place_bytes);
+    rebalance_now =
+        exchange_pace_.due(stats_.in_place + 1, stats_.in_place_bytes + advice.spilled_bytes);
   }
-  if (rebalance_now) {
-    const bool moved = rebalance(pool, submission.context);
-    std::lock_guard lock(mutex_);
-    exchange_pace_.done(stats_.in_place, stats_.in_place_bytes, moved);
-  }
+  const bool moved = rebalance_now && rebalance(pool, submission.context);
+  // What it names may have been among that.
+  if (moved) advice.spilled_bytes = pool.spilled_bytes(submission.words, submission.count);
+  if (advice.spilled_bytes == 0) advice.measure = false;
+  std::lock_guard lock(mutex_);
+  if (advice.spilled_bytes > 0) ++stats_.in_place;
+  stats_.in_place_bytes += advice.spilled_bytes;
+  if (rebalance_now) exchange_pace_.done(stats_.in_place, stats_.in_place_bytes, moved);
   return advice;
 }
 
