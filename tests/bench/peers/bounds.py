@@ -1,4 +1,5 @@
 """What tests/bench/residency computes: reading RESULT lines, limits of the link, MIN of a trace."""
+import collections
 import math
 import re
 
@@ -119,3 +120,10 @@ def min_misses(accesses, capacity):
             del held[furthest]
             held[name] = following[i]
     return misses
+
+
+def fixed_misses(accesses, capacity):
+    """The same with the objects held that are asked for most, and no others: the best choice that
+    never changes, known only in hindsight."""
+    counts = collections.Counter(accesses)
+    return len(accesses) - sum(count for _, count in counts.most_common(capacity))
