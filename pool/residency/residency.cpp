@@ -151,17 +151,23 @@ Advice Residency::before(DevicePool& pool, const Submission& submission) noexcep
   bool rebalance_now = false;
   {
     std::lock_guard lock(mutex_);
-    rebalance_now =
-        exchange_pace_.due(stats_.in_place + 1, stats_.in_place_bytes + advice.spilled_bytes);
+    ++stats_.in_place;
+    stats_.in_place_bytes += advice.spilled_bytes;
+    rebalance_now = exchange_pace_.due(stats_.in_place, stats_.in_place_bytes);
   }
-  const bool moved = rebalance_now && rebalance(pool, submission.context);
-  // What it names may have been among that.
-  if (moved) advice.spilled_bytes = pool.spilled_bytes(submission.words, submission.count);
-  if (advice.spilled_bytes == 0) advice.measure = false;
-  std::lock_guard lock(mutex_);
-  if (advice.spilled_bytes > 0) ++stats_.in_place;
-  stats_.in_place_bytes += advice.spilled_bytes;
-  if (rebalance_now) exchange_pace_.done(stats_.in_place, stats_.in_place_bytes, moved);
+  if (rebalance_now) {
+    const uint64_t before = advice.spilled_bytes;
+    const bool moved = rebalance(pool, submission.context);
+    // What it names may have been among that.
+    if (moved) advice.spilled_bytes = pool.spilled_bytes(submission.words, submission.count);
+    std::lock_guard lock(mutex_);
+    stats_.in_place_bytes += advice.spilled_bytes - before;
+    if (advice.spilled_bytes == 0) {
+      --stats_.in_place;
+      advice.measure = false;
+    }
+    exchange_pace_.done(stats_.in_place, stats_.in_place_bytes, moved);
+  }
   return advice;
 }
 
