@@ -10,12 +10,14 @@
 //   z         a kernel reading host-located VMM memory in place
 //   device    the same kernel reading device memory
 //   create    cuMemCreate of host-located handles of 64 MiB
-//   frames    the same with mapping and access rights
-// z, create and frames are null where the driver has no host-located VMM memory.
+//   create_4  the same by four threads at a time, all together
+//   frames    one after the other, with mapping and access rights
+// z, create, create_4 and frames are null where the driver has no host-located VMM memory.
 #include <algorithm>
 #include <chrono>
 #include <cstring>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "kernels/testing.h"
@@ -137,6 +139,7 @@ class Link {
     if (possible) {
       check(cuda_.cuMemsetD8_(base, 1, bytes_), "cuMemsetD8");
       reads(base, &z_);
+      for (int i = 0; i < 3; ++i) create_together(prop);
     }
     for (std::size_t i = 0; i < handles.size(); ++i) {
       check(f_.cuMemUnmap_(base + i * kHandleBytes, kHandleBytes), "cuMemUnmap");
@@ -156,7 +159,8 @@ class Link {
     check(cuda_.cuDeviceGetName_(name, sizeof name, device_), "cuDeviceGetName");
     check(cuda_.cuDriverGetVersion_(&version), "cuDriverGetVersion");
     std::string rates, samples;
-    for (const Rate* rate : {&p_, &p_back_, &duplex_, &z_, &device_rate_, &create_, &frames_}) {
+    for (const Rate* rate :
+         {&p_, &p_back_, &duplex_, &z_, &device_rate_, &create_, &create_together_, &frames_}) {
       const std::string key = std::string(", \"") + rate->name + "\": ";
       rates += key + (rate->samples.empty() ? "null" : number(rate->median()));
       samples += key + "[";
@@ -229,6 +233,22 @@ class Link {
     return false;
   }
 
+  void create_together(const CUmemAllocationProp& prop) {
+    constexpr std::size_t kMakers = 4;
+    std::vector<CUmemGenericAllocationHandle> handles(bytes_ / kHandleBytes);
+    std::vector<std::thread> threads;
+    const double begin = now();
+    for (std::size_t t = 0; t < kMakers; ++t)
+      threads.emplace_back([&, t] {
+        for (std::size_t i = t; i < handles.size(); i += kMakers)
+          check(f_.cuMemCreate_(&handles[i], kHandleBytes, &prop, 0), "cuMemCreate");
+      });
+    for (std::thread& thread : threads) thread.join();
+    create_together_.add(bytes_, now() - begin);
+    for (const CUmemGenericAllocationHandle handle : handles)
+      check(f_.cuMemRelease_(handle), "cuMemRelease");
+  }
+
   const driver::Driver& cuda_;
   const Functions f_;
   const CUdevice device_;
@@ -240,7 +260,8 @@ class Link {
   CUevent events_[2] = {};
   const char* location_ = "none";
   Rate p_{"p", {}}, p_back_{"p_back", {}}, duplex_{"duplex", {}}, z_{"z", {}};
-  Rate device_rate_{"device", {}}, create_{"create", {}}, frames_{"frames", {}};
+  Rate device_rate_{"device", {}}, create_{"create", {}}, create_together_{"create_4", {}},
+      frames_{"frames", {}};
 };
 
 }  // namespace
