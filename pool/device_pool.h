@@ -263,6 +263,7 @@ class DevicePool {
   static bool may_move(const Span& span);
   CUresult take_host_frame(std::unique_lock<std::mutex>& lock, unsigned order, Frame* frame);
   void drop_copies(uint64_t want_bytes);
+  void give_up_copy(Page& page);
   static void fill_move(const PageId& id, const Page& page, Where to, Move* move);
   static void set_moving(const PageId& id, Page& page, bool moving);
   CUresult swap_frames(const Move& move, const Frame& from, const Frame& to, Where where);
@@ -278,6 +279,9 @@ class DevicePool {
   void keep_less();  // no lock held
   uint64_t newest_pending_epoch();
   bool hungry() const;
+  uint64_t host_ahead_bytes() const;
+  void drop_idle_copies(uint64_t ticks);
+  void release_host_surplus(uint64_t ticks);  // no lock held
   bool refuse_once(const Request&);
   void report_oom(const Request&, bool soft);
   void note_asked();
@@ -324,9 +328,10 @@ class DevicePool {
   std::vector<Span*> spare_spans_;
   Frame scratch_;
   uint64_t spilled_total_ = 0, ooms_ = 0, tick_ = 0;
-  uint64_t refused_bytes_ = 0;  // the request refused once last; its repetition spills
-  uint64_t keep_less_at_ = 0;   // made_bytes_ from which it is worth looking again
-  uint64_t asked_before_ = 0;   // the peak of the time between the last two sweeps
+  uint64_t host_surplus_bytes_ = 0;  // of spare host frames, what is to go back
+  uint64_t refused_bytes_ = 0;       // the request refused once last; its repetition spills
+  uint64_t keep_less_at_ = 0;        // made_bytes_ from which it is worth looking again
+  uint64_t asked_before_ = 0;        // the peak of the time between the last two sweeps
   std::atomic<bool> hungry_{false};
   std::atomic<uint64_t> made_bytes_{0};
   // Written by every large allocation: away from what every allocation reads.

@@ -36,6 +36,7 @@ bool Frames::take_spare(Where where, unsigned order, Frame* frame) {
   if (kept.empty()) return false;
   *frame = kept.back();
   kept.pop_back();
+  if (where == Where::host) host_surplus_ = std::min(host_surplus_, spare_bytes(where));
   return true;
 }
 
@@ -64,6 +65,7 @@ uint64_t Frames::release_spare(Where where, uint64_t want_bytes) {
       released += page_bytes(order);
     }
   }
+  if (where == Where::host) host_surplus_ = std::min(host_surplus_, spare_bytes(where));
   return released;
 }
 

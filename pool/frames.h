@@ -45,6 +45,12 @@ class Frames {
   uint64_t release_spare(Where where, uint64_t want_bytes);
 
   uint64_t spare_bytes(Where where) const;
+  // The fewest spare bytes on the host since this was asked last: nobody had use for them.
+  uint64_t take_host_surplus() {
+    const uint64_t surplus = host_surplus_;
+    host_surplus_ = spare_bytes(Where::host);
+    return surplus;
+  }
   bool can_spill() const { return host_vmm_; }
   // The driver refused a frame that the budget allowed: others hold the memory.
   uint64_t refusals() const { return refusals_; }
@@ -62,6 +68,7 @@ class Frames {
   Budget& host_budget_;
   const bool host_vmm_;
   uint64_t refusals_ = 0;
+  uint64_t host_surplus_ = 0;
   Windows windows_;
   Kept device_spare_[kPageOrders];
   Kept host_spare_[kPageOrders];

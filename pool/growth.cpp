@@ -371,11 +371,15 @@ bool DevicePool::wants_host_frames() const {
 
 // The device budget is nearly used and fewer host frames are ready than spilling would soon need.
 bool DevicePool::hungry() const {
-  const uint64_t limit = device_budget_.limit();
-  if (!frames_.can_spill() || device_budget_.held() < limit - limit / 8) return false;
-  const uint64_t ahead = std::min({kHostAhead_bytes, host_budget_.limit() / 8, limit / 4});
-  return frames_.spare_bytes(Where::host) + page_bytes(kMaxPageOrder) <= ahead &&
+  return frames_.spare_bytes(Where::host) + page_bytes(kMaxPageOrder) <= host_ahead_bytes() &&
          host_budget_.room() >= page_bytes(kMaxPageOrder);
+}
+
+// Spare host frames to have ready; none while the device budget is far from used.
+uint64_t DevicePool::host_ahead_bytes() const {
+  const uint64_t limit = device_budget_.limit();
+  if (!frames_.can_spill() || device_budget_.held() < limit - limit / 8) return 0;
+  return std::min({kHostAhead_bytes, host_budget_.limit() / 8, limit / 4});
 }
 
 void DevicePool::make_host_frame() {

@@ -148,11 +148,15 @@ void DevicePool::drop_copies(uint64_t want_bytes) {
     for (Page& page : span->pages) {
       if (found >= want_bytes) return;
       if (!page.has_copy || page.moving) continue;
-      frames_.put(Where::host, page.order, page.copy);
-      page.has_copy = false;
+      give_up_copy(page);
       found += page.bytes();
     }
   }
+}
+
+void DevicePool::give_up_copy(Page& page) {
+  frames_.put(Where::host, page.order, page.copy);
+  page.has_copy = page.has_mark = false;
 }
 
 void DevicePool::fill_move(const PageId& id, const Page& page, Where to, Move* move) {
@@ -275,6 +279,7 @@ CUresult DevicePool::place_promoted(Move* move) {
   page->frame = frame;
   page->copy = move->host;
   page->has_copy = true;
+  page->came_tick = tick_;
   page->has_mark = false;
   page->where = Where::device;
   move->placed = true;

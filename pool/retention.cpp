@@ -16,6 +16,11 @@ namespace {
 // this much at least.
 constexpr uint64_t kKeptShare = 32;
 constexpr uint64_t kLeastKept = uint64_t{1} << 30;
+// Host frames that go back in one sweep: each takes the driver milliseconds.
+constexpr unsigned kMostHostFrames = 16;
+// A copy is kept for as many idle times as this: a round of a program that is ten times as large as
+// the device takes seconds, and a copy may save its page the way down.
+constexpr uint64_t kCopyPatience = 12;
 
 }  // namespace
 
@@ -85,17 +90,47 @@ uint64_t DevicePool::reclaim(uint64_t want_bytes, uint64_t before_tick) {
 void DevicePool::sweep(uint64_t ticks) {
   fence_.advance();
   if (guard_ != nullptr) settle(0);
-  std::lock_guard lock(mutex_);
-  ++tick_;
-  asked_before_ = lately_asked_.exchange(large_asked_.load(std::memory_order_relaxed),
-                                         std::memory_order_relaxed);
-  for (Shard& s : shards_) {
-    std::lock_guard shard_lock(s.mutex);
-    s.tick = tick_;
+  {
+    std::lock_guard lock(mutex_);
+    ++tick_;
+    asked_before_ = lately_asked_.exchange(large_asked_.load(std::memory_order_relaxed),
+                                           std::memory_order_relaxed);
+    for (Shard& s : shards_) {
+      std::lock_guard shard_lock(s.mutex);
+      s.tick = tick_;
+    }
+    if (tick_ <= ticks) return;
+    reclaim(~uint64_t{0}, tick_ - ticks - 1);
+    frames_.release_spare(Where::device, ~uint64_t{0});
+    drop_idle_copies(std::max<uint64_t>(ticks, 1));
   }
-  if (tick_ <= ticks) return;
-  reclaim(~uint64_t{0}, tick_ - ticks - 1);
-  frames_.release_spare(Where::device, ~uint64_t{0});
+  release_host_surplus(std::max<uint64_t>(ticks, 1));
+}
+
+// Pages that came to the device and have stayed since will not be on their way down soon. The
+// device mutex is held.
+void DevicePool::drop_idle_copies(uint64_t ticks) {
+  for (Span* span : spans_) {
+    for (Page& page : span->pages) {
+      if (page.has_copy && !page.moving && tick_ - page.came_tick > kCopyPatience * ticks)
+        give_up_copy(page);
+    }
+  }
+}
+
+// Host frames that nobody had use for all the while, a few at a time, and the lock is let go for
+// others after each: making them anew takes long, and so does giving them back.
+void DevicePool::release_host_surplus(uint64_t ticks) {
+  for (unsigned i = 0; i < kMostHostFrames; ++i) {
+    std::lock_guard lock(mutex_);
+    const uint64_t ahead = host_ahead_bytes();
+    if (i == 0 && tick_ % ticks == 0) {
+      const uint64_t surplus = frames_.take_host_surplus();
+      host_surplus_bytes_ = surplus > ahead ? surplus - ahead : 0;
+    }
+    if (host_surplus_bytes_ == 0 || frames_.spare_bytes(Where::host) <= ahead) return;
+    host_surplus_bytes_ -= std::min(host_surplus_bytes_, frames_.release_spare(Where::host, 1));
+  }
 }
 
 uint64_t DevicePool::trim(uint64_t keep_bytes) {

@@ -45,9 +45,10 @@ struct Page {
   uint32_t granule = 0;  // from the start of the span
   uint8_t order = 0;
   Where where = Where::device;
-  bool moving = false;    // a mover works on it: its span keeps its pages until that is over
-  bool has_copy = false;  // `copy` is kept for the page's next way down
-  bool has_mark = false;  // and `mark` is what the page was when `copy` was equal to it
+  bool moving = false;     // a mover works on it: its span keeps its pages until that is over
+  bool has_copy = false;   // `copy` is kept for the page's next way down
+  bool has_mark = false;   // and `mark` is what the page was when `copy` was equal to it
+  uint64_t came_tick = 0;  // the sweep after which it came to the device, and left its copy behind
   Frame frame;
   // While the page is on the device: the host frame it came from. Equal to the page as long as the
   // page's fingerprint is still `mark`, which is checked before it is believed.

@@ -41,6 +41,34 @@ TEST_CASE("pool: an allocation that had to wait for anything was not served at o
   CHECK(bench.observer.at_once == 0);
 }
 
+TEST_CASE("pool: host frames go back when nobody has use for them, a few in a sweep") {
+  const bool full = GENERATE(false, true);
+  PoolBench bench(512, 4096);
+  const CUdeviceptr first = bench.must((full ? 480 : 300) * kGranule);
+  std::vector<CUdeviceptr> spilled;
+  for (int i = 0; i < 20; ++i) spilled.push_back(bench.must(100 * kGranule));  // some on the device
+  const uint64_t most = bench.host_budget.held();
+  REQUIRE(most > 1800 * kGranule);
+  for (const CUdeviceptr p : spilled) bench.free(p);
+  bench.pool->trim(0);
+  CHECK(bench.host_budget.held() == most);
+  uint64_t before = most;
+  for (int i = 0; i < 20; ++i) {
+    bench.pool->sweep(2);
+    const uint64_t now = bench.host_budget.held();
+    CHECK(before - now <= 16 * 32 * kGranule);
+    before = now;
+  }
+  // While the device is nearly full some are kept for what will have to leave it: to within a page
+  // as many as are made ahead.
+  CHECK(before <= (full ? 128 * kGranule : 0));
+  CHECK(before >= (full ? 97 * kGranule : 0));
+  CHECK(bench.driver.held_bytes(Where::host) == before);
+  const CUdeviceptr again = bench.must(400 * kGranule);
+  CHECK(bench.driver.accessible(again, 400 * kGranule));
+  bench.free(first);
+}
+
 TEST_CASE("pool: live allocations never overlap") {
   PoolBench bench(256, 256);
   std::mt19937 random(5);

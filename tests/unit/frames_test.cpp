@@ -92,6 +92,28 @@ TEST_CASE("frames: a release that fails leaves the bytes counted") {
   CHECK(bench.driver.faults_hit() == 1);
 }
 
+TEST_CASE("frames: what was spare on the host all the while is known") {
+  FakeDriver driver;
+  Budget device(64 * kGranule), host(64 * kGranule);
+  Frames frames(driver, 0, device, host, true);
+  flexlom::pool::Frame f[3];
+  for (auto& frame : f) REQUIRE(frames.take(Where::host, 0, 0, &frame) == CUDA_SUCCESS);
+  CHECK(frames.take_host_surplus() == 0);
+  for (auto& frame : f) frames.put(Where::host, 0, frame);
+  CHECK(frames.take_host_surplus() == 0);  // until now they were in use
+  CHECK(frames.take_host_surplus() == 3 * kGranule);
+  REQUIRE(frames.take_spare(Where::host, 0, &f[0]));
+  REQUIRE(frames.take_spare(Where::host, 0, &f[1]));
+  frames.put(Where::host, 0, f[0]);
+  frames.put(Where::host, 0, f[1]);
+  CHECK(frames.take_host_surplus() == kGranule);
+  frames.release_spare(Where::host, 2 * kGranule);
+  CHECK(frames.take_host_surplus() == kGranule);
+  REQUIRE(frames.take(Where::device, 0, 0, &f[0]) == CUDA_SUCCESS);  // the device's are others
+  frames.put(Where::device, 0, f[0]);
+  CHECK(frames.take_host_surplus() == kGranule);
+}
+
 TEST_CASE("frames: without host VMM there are no host frames") {
   FakeDriver driver;
   Budget device(kGranule), host(~uint64_t{0});

@@ -250,6 +250,32 @@ TEST_CASE("moves: copies kept on the host are given up when frames are short") {
   CHECK(bench.spilled(a) == 20 * kGranule);
 }
 
+TEST_CASE("moves: copies of pages that stay on the device go back, and their frames") {
+  MoveBench bench(128, 256);
+  const CUdeviceptr p = bench.make(64), other = bench.make(32);
+  bench.demote(p);
+  bench.promote(p);
+  const auto sweep = [&](int times) {
+    for (int i = 0; i < times; ++i) bench.pool->sweep(2);
+  };
+  sweep(20);
+  SECTION("not before they have stayed for long") {
+    CHECK(bench.host_budget.held() == 64 * kGranule);
+    CHECK(bench.demote(p).down_copied_bytes == 0);
+    bench.promote(p);
+    sweep(20);  // from now on
+    CHECK(bench.host_budget.held() == 64 * kGranule);
+    bench.rewrite(p);
+  }
+  sweep(10);
+  CHECK(bench.host_budget.held() == 0);
+  bench.verify();
+  CHECK(bench.demote(p).down_copied_bytes == 64 * kGranule);
+  CHECK(bench.demote(other).down_copied_bytes == 32 * kGranule);
+  bench.verify();
+  bench.check_books();
+}
+
 TEST_CASE("moves: copies are given up for an allocation that has to spill") {
   MoveBench bench(32, 24);
   const CUdeviceptr a = bench.make(20);
