@@ -7,19 +7,11 @@
 //   wait      t of its end, ns
 //
 // There may be hundreds of thousands in a second, so they are short.
-#include <time.h>
-
 #include "interpose/trace/line_buffer.h"
 #include "interpose/trace/writer.h"
 
 namespace flexlom::trace {
 namespace {
-
-uint64_t now_ns() {
-  timespec time{};
-  clock_gettime(CLOCK_MONOTONIC, &time);
-  return static_cast<uint64_t>(time.tv_sec) * 1'000'000'000 + static_cast<uint64_t>(time.tv_nsec);
-}
 
 constexpr unsigned base_shift = 21;
 constexpr unsigned most_digits = 11;  // of a shifted address
