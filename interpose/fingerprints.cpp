@@ -26,23 +26,25 @@ bool Fingerprints::load() noexcept {
 
 pool::Fingerprint* Fingerprints::results(CUcontext context, size_t* count) noexcept {
   *count = kResults;
-  if (results_ != nullptr) return results_;
+  if (const auto known = results_.find(context); known != results_.end()) return known->second;
   void* memory = nullptr;
-  if (!load() || FORWARD(cuMemHostAlloc, &memory, kResults * sizeof(pool::Fingerprint),
-                         CU_MEMHOSTALLOC_PORTABLE | CU_MEMHOSTALLOC_DEVICEMAP) != CUDA_SUCCESS) {
-    *count = 0;
-    return nullptr;
+  try {
+    if (load() && FORWARD(cuMemHostAlloc, &memory, kResults * sizeof(pool::Fingerprint),
+                          CU_MEMHOSTALLOC_DEVICEMAP) == CUDA_SUCCESS)
+      return results_[context] = static_cast<pool::Fingerprint*>(memory);
+  } catch (...) {
+    FORWARD(cuMemFreeHost, memory);
   }
-  results_ = static_cast<pool::Fingerprint*>(memory);
-  results_context_ = context;
-  return results_;
+  *count = 0;
+  return nullptr;
 }
 
 void Fingerprints::release_context(CUcontext context) noexcept {
   cleared_.clear();  // frames come and go with contexts, at addresses used before
-  if (results_ == nullptr || results_context_ != context) return;
-  FORWARD(cuMemFreeHost, results_);
-  results_ = nullptr;
+  const auto known = results_.find(context);
+  if (known == results_.end()) return;
+  FORWARD(cuMemFreeHost, known->second);
+  results_.erase(known);
 }
 
 // The kernel leaves its scratch zeroed, so it is cleared once.

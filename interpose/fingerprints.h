@@ -2,13 +2,14 @@
 // streams.
 //
 // The code is loaded at the first use, once for the process (CUDA Driver API 6.11 "Library
-// Management"). The buffer for results, which the processor and every device can reach, is pinned
-// memory and so ends with the context it was made in; another is made then. The scratch memory is
-// the pool's, within its budget.
+// Management"). A buffer for results, which the processor can reach too, is pinned memory and so
+// ends with the context it was made in: each context has its own. The scratch memory is the pool's,
+// within its budget.
 //
 // Calls come from the mover alone, one at a time, with the context current.
 #pragma once
 
+#include <map>
 #include <set>
 
 #include "pool/driver.h"
@@ -17,9 +18,9 @@ namespace flexlom {
 
 class Fingerprints {
  public:
-  // Null when the driver refused it: there are no fingerprints then.
+  // Of this context; null when the driver refused it: there are no fingerprints then.
   pool::Fingerprint* results(CUcontext context, size_t* count) noexcept;
-  // The context is about to be destroyed.
+  // The context is about to be destroyed, and nothing writes to its results any more.
   void release_context(CUcontext context) noexcept;
   CUresult run(CUstream stream, const pool::PageRange* pages, size_t count, CUdeviceptr scratch,
                pool::Fingerprint* results) noexcept;
@@ -33,9 +34,8 @@ class Fingerprints {
   bool refused_ = false;
   CUlibrary library_ = nullptr;
   CUkernel kernel_ = nullptr;
-  pool::Fingerprint* results_ = nullptr;
-  CUcontext results_context_ = nullptr;  // whose memory results_ is
-  std::set<CUdeviceptr> cleared_;        // scratch areas that are zero between launches
+  std::map<CUcontext, pool::Fingerprint*> results_;
+  std::set<CUdeviceptr> cleared_;  // scratch areas that are zero between launches
 };
 
 }  // namespace flexlom

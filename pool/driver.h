@@ -84,7 +84,8 @@ class Driver {
   }
 
   // Fingerprints of pages (kernels/fingerprint.h), written to `marks` when the stream gets there.
-  // `marks` lies in mark_buffer(), which both the processor and every device can reach; null: no
+  // `marks` lies in the mark_buffer() of the same context, which both the processor and the device
+  // can reach, and which ends with the first of the context's streams that is destroyed; null: no
   // fingerprints, every page is taken for changed.
   virtual Fingerprint* mark_buffer(CUcontext, size_t* count) noexcept {
     *count = 0;

@@ -99,10 +99,15 @@ uint64_t Mover::let_arrive(Job& job, std::vector<Move> moves) {
   bool recorded =
       event != nullptr && driver_.record_on(batch.context, streams.up, event) == CUDA_SUCCESS;
   size_t outstanding = arrival.moves.size();
-  for (const Arrival& a : arrivals_) outstanding += a.moves.size();
+  bool scratch_in_use = scratch == 0;
+  for (const Arrival& a : arrivals_) {
+    outstanding += a.moves.size();
+    // What another context's stream does is not ordered with what comes on ours.
+    scratch_in_use |= a.pool == batch.pool && a.context != batch.context;
+  }
   // The fingerprints are taken on a stream of their own, so that the next copies need not wait for
   // processors that the program keeps busy.
-  if (recorded && marks != nullptr && scratch != 0 && outstanding <= half &&
+  if (recorded && marks != nullptr && !scratch_in_use && outstanding <= half &&
       driver_.wait_on(batch.context, streams.marks, event) == CUDA_SUCCESS) {
     for (size_t i = 0; i < arrival.moves.size(); ++i) {
       const PageRange range{arrival.moves[i].address, arrival.moves[i].bytes};

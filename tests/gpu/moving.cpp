@@ -28,6 +28,7 @@ constexpr struct {
     {"capture_open", moving::capture_open},
     {"many_streams", moving::many_streams},
     {"blocking_copies", moving::blocking_copies},
+    {"contexts", moving::contexts},
     {"peers", moving::peers},
 };
 

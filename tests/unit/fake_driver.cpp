@@ -286,6 +286,7 @@ void FakeDriver::stream_destroy(CUcontext context, CUstream stream) noexcept {
   if (it == streams_.end() || it->second.context != context) return problem("destruction of an unknown stream");
   if (!it->second.queue.empty()) problem("destruction of a stream with copies under way");
   streams_.erase(it);
+  mark_buffers_.erase(context);
 }
 
 void FakeDriver::queue(Stream& stream, const Operation& operation) {
@@ -371,18 +372,19 @@ CUresult FakeDriver::wait_on(CUcontext, CUstream stream, CUevent event) noexcept
   return CUDA_SUCCESS;
 }
 
-pool::Fingerprint* FakeDriver::mark_buffer(CUcontext, size_t* count) noexcept {
+pool::Fingerprint* FakeDriver::mark_buffer(CUcontext context, size_t* count) noexcept {
   constexpr size_t kMarks = 64;
   std::lock_guard lock(mutex_);
   *count = 0;
   if (enter("mark_buffer") != CUDA_SUCCESS || !marks) return nullptr;
-  mark_buffer_.resize(kMarks);
+  std::vector<pool::Fingerprint>& own = mark_buffers_[context];
+  own.resize(kMarks);
   *count = kMarks;
-  return mark_buffer_.data();
+  return own.data();
 }
 
-CUresult FakeDriver::fingerprint(CUcontext, CUstream stream, const pool::PageRange* pages, size_t count,
-                       CUdeviceptr, pool::Fingerprint* to) noexcept {
+CUresult FakeDriver::fingerprint(CUcontext context, CUstream stream, const pool::PageRange* pages,
+                                 size_t count, CUdeviceptr scratch, pool::Fingerprint* to) noexcept {
   std::lock_guard lock(mutex_);
   if (const CUresult r = enter("fingerprint")) return r;
   const auto it = streams_.find(stream);
@@ -390,7 +392,19 @@ CUresult FakeDriver::fingerprint(CUcontext, CUstream stream, const pool::PageRan
     problem("fingerprint on an unknown stream");
     return CUDA_ERROR_INVALID_HANDLE;
   }
-  for (size_t i = 0; i < count; ++i) queue(it->second, {0, pages[i].address, pages[i].bytes, to + i});
+  const std::vector<pool::Fingerprint>& own = mark_buffers_[context];
+  if (it->second.context != context || to < own.data() || to + count > own.data() + own.size()) {
+    problem("fingerprints written to what is not the context's");
+    return CUDA_ERROR_INVALID_VALUE;
+  }
+  for (const auto& [other, its] : streams_) {
+    for (const Operation& o : its.queue)
+      if (other != stream && o.mark != nullptr && o.scratch == scratch)
+        problem("scratch memory used by two streams");
+  }
+  for (size_t i = 0; i < count; ++i) {
+    queue(it->second, {0, pages[i].address, pages[i].bytes, to + i, scratch});
+  }
   return CUDA_SUCCESS;
 }
 

@@ -204,6 +204,7 @@ class FakeDriver : public pool::Driver {
     CUdeviceptr to, from;
     size_t bytes;
     pool::Fingerprint* mark;  // null: a copy
+    CUdeviceptr scratch = 0;
     CUstream until = nullptr;  // not null: a wait for that many operations of the other stream
     uint64_t covers = 0;
   };
@@ -244,7 +245,7 @@ class FakeDriver : public pool::Driver {
   std::map<CUstream, Stream> streams_;
   std::map<CUdeviceptr, size_t> used_;
   std::map<CUdeviceptr, size_t> running_;
-  std::vector<pool::Fingerprint> mark_buffer_;
+  std::map<CUcontext, std::vector<pool::Fingerprint>> mark_buffers_;
   uint64_t device_bytes_ = 0, host_bytes_ = 0, peak_device_bytes_ = 0;
   uint64_t next_handle_ = 1;
 };

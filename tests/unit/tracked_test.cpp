@@ -43,11 +43,12 @@ struct TrackedBench : MoveBench {
     fence.advance();
     pool->uses_over_before();
   }
-  bool promote_for(CUdeviceptr p, uint64_t* arrival, uint64_t ready_bytes = 0) {
+  bool promote_for(CUdeviceptr p, uint64_t* arrival, uint64_t ready_bytes = 0,
+                   CUcontext in = nullptr) {
     Tracking tracking;
     const Touched touched = begin({p}, &tracking);
     Submission submission;
-    submission.context = context;
+    submission.context = in != nullptr ? in : context;
     const bool done =
         tracked.promote(*pool, submission, touched.tick, tracking, ready_bytes, arrival);
     submitted(touched);
@@ -197,6 +198,34 @@ TEST_CASE("tracked: pages come up beside running work, in place of what is over"
   bench.mover.settle_arrivals();
   bench.verify();
   CHECK(bench.mover.stats().demoted_copied_bytes > after.demoted_copied_bytes);
+}
+
+TEST_CASE("tracked: a context ends while pages arrive for another") {
+  TrackedBench bench(32, 64);
+  const CUcontext other = flexlom::unit::fake_context(2);
+  bench.fence.add_context(other);
+  const CUdeviceptr first = bench.make(6), second = bench.make(6);
+  for (const CUdeviceptr p : {first, second}) bench.demote(p);
+  uint64_t arrival = 0;
+  REQUIRE(bench.promote_for(first, &arrival, 0, other));
+  REQUIRE(arrival != 0);
+  // Its fingerprints would need the memory that the other context's are made in just now.
+  REQUIRE(bench.promote_for(second, &arrival));
+  REQUIRE(arrival != 0);
+  {
+    const std::lock_guard no_moves(bench.mover.mutex());
+    bench.mover.release_context(other);
+    REQUIRE(bench.fence.destroy_events(other));
+    bench.fence.remove_context(other);
+  }
+  CHECK(bench.mover.event_of_arrival(arrival) != nullptr);
+  bench.mover.settle_arrivals();
+  bench.verify();
+  bench.finish_work();
+  // What has no fingerprint is copied, whatever it is; the other's leaves as it came.
+  CHECK(bench.demote(second).down_copied_bytes == 6 * kGranule);
+  CHECK(bench.demote(first).down_copied_bytes == 0);
+  bench.verify();
 }
 
 TEST_CASE("tracked: what cannot be had without waiting for ever is left alone") {

@@ -35,13 +35,13 @@ void wrong(const char* what) {
   std::_Exit(1);
 }
 
-Program::Program(uint64_t bytes, int ordinal) : total_bytes(bytes) {
+Program::Program(uint64_t bytes, int ordinal, CUcontext own) : context(own), total_bytes(bytes) {
   if (const CUresult error = CU(cuInit)(0); error != CUDA_SUCCESS) {
     std::fprintf(stderr, "skipped: cuInit failed: error %d\n", static_cast<int>(error));
     std::exit(77);
   }
   MUST(cuDeviceGet, &device, ordinal);
-  MUST(cuDevicePrimaryCtxRetain, &context, device);
+  if (own == nullptr) MUST(cuDevicePrimaryCtxRetain, &context, device);
   MUST(cuCtxSetCurrent, context);
   CUmodule module = nullptr;
   MUST(cuModuleLoadData, &module, flexlom_testing_fatbin);

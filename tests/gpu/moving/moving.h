@@ -66,7 +66,8 @@ void launch(CUfunction function, CUstream stream, A... arguments) {
 // context is `context`, add() and mix() excepted.
 class Program {
  public:
-  explicit Program(uint64_t total_bytes, int ordinal = 0);  // its context becomes the current one
+  // Its context, the device's primary one or `own`, becomes the current one.
+  explicit Program(uint64_t total_bytes, int ordinal = 0, CUcontext own = nullptr);
 
   CUcontext context = nullptr;
   CUdevice device = 0;
@@ -155,6 +156,7 @@ void cooperative(Program& program);
 void capture_open(Program& program);
 void many_streams(Program& program);
 void blocking_copies(Program& program);
+void contexts(Program& program);
 void peers(Program& program);  // of two devices; ends the process with 77 where there is one
 
 }  // namespace moving
