@@ -1,5 +1,7 @@
 #include "interpose/watch.h"
 
+#include <functional>
+
 #include "interpose/doors/gate.h"
 #include "interpose/heat/data.h"
 #include "interpose/hooks/common.h"
@@ -106,17 +108,18 @@ void Watch::submitted() noexcept {
 
 // The submission's stream, or else the caller, waits for what is on its way.
 void Watch::let_wait(pool::Residency& residency, uint64_t arrival, bool on_stream) noexcept {
-  const CUevent event = arrival != 0 ? residency.mover().event_of_arrival(arrival) : nullptr;
-  if (event == nullptr) return;
+  if (arrival == 0) return;
   CUresult r = CUDA_ERROR_NOT_SUPPORTED;
-  if (on_stream) {
+  const auto wait = [&](CUevent event) {
+    if (!on_stream) return;
     rt_->pool.fence().without_capture([&] {
       r = per_thread_ ? FORWARD_TWIN(doors::Entry::cuStreamWaitEvent_ptsz, cuStreamWaitEvent,
                                      stream_, event, 0u)
                       : FORWARD(cuStreamWaitEvent, stream_, event, 0u);
     });
-  }
-  if (r != CUDA_SUCCESS) residency.mover().settle_arrivals();
+  };
+  const bool arriving = residency.mover().while_arriving(arrival, std::ref(wait));
+  if (arriving && r != CUDA_SUCCESS) residency.mover().settle_arrivals();
 }
 
 void Watch::copies(const void* data, size_t bytes) noexcept {

@@ -143,10 +143,10 @@ void Mover::finish_arrival(bool arrived) noexcept {
     arrival.pool->finish_promote(arrival.moves[i], true, arrived ? arrival.marks[i] : nullptr);
     note_promoted(*arrival.pool, arrival.moves[i]);
   }
-  const auto streams = streams_.find(arrival.context);
-  if (streams != streams_.end()) streams->second.arrivals.push_back(arrival.event);
   arrivals_over_.store(arrival.number, std::memory_order_release);
+  const auto streams = streams_.find(arrival.context);
   std::lock_guard lock(arrivals_mutex_);
+  if (streams != streams_.end()) streams->second.arrivals.push_back(arrival.event);
   arrivals_.pop_front();
 }
 
@@ -184,13 +184,15 @@ void Mover::settle_arrivals() noexcept {
   finish_arrivals(nullptr);
 }
 
-CUevent Mover::event_of_arrival(uint64_t arrival) noexcept {
-  if (arrival <= arrivals_over_.load(std::memory_order_acquire)) return nullptr;
+// An event is destroyed, or used again, after its arrival has left the list.
+bool Mover::while_arriving(uint64_t arrival, const std::function<void(CUevent)>& fn) noexcept {
+  if (arrival <= arrivals_over_.load(std::memory_order_acquire)) return false;
   std::lock_guard lock(arrivals_mutex_);
-  for (const Arrival& a : arrivals_) {
-    if (a.number >= arrival) return a.event;
-  }
-  return nullptr;
+  const auto found = std::find_if(arrivals_.begin(), arrivals_.end(),
+                                  [&](const Arrival& a) { return a.number >= arrival; });
+  if (found == arrivals_.end()) return false;
+  fn(found->event);
+  return true;
 }
 
 }  // namespace flexlom::pool

@@ -100,6 +100,10 @@ class FakeDriver : public pool::Driver {
     std::lock_guard lock(mutex_);
     return mappings_.size();
   }
+  bool is_live(CUevent event) const {
+    std::lock_guard lock(mutex_);
+    return events_.count(event) > 0;
+  }
   size_t live_events() const {
     std::lock_guard lock(mutex_);
     return events_.size();

@@ -36,6 +36,12 @@ struct TrackedBench : MoveBench {
     pool->submitted(touched.tick);
   }
   void work(const std::vector<CUdeviceptr>& named) { submitted(begin(named)); }
+  void end(CUcontext ended) {
+    const std::lock_guard no_moves(mover.mutex());
+    mover.release_context(ended);
+    CHECK(fence.destroy_events(ended));
+    fence.remove_context(ended);
+  }
   // What is over is known.
   void finish_work() {
     pool->mark_uses();
@@ -171,14 +177,14 @@ TEST_CASE("tracked: pages come up beside running work, in place of what is over"
   CHECK(bench.spilled(idle) > 0);
   REQUIRE(arrival != 0);
   CHECK(bench.mover.arriving());
-  CHECK(bench.mover.event_of_arrival(arrival) != nullptr);
+  CHECK(bench.mover.while_arriving(arrival, [](CUevent event) { CHECK(event != nullptr); }));
   // Whoever names it from now on is told to wait.
   Tracking tracking;
   bench.submitted(bench.begin({wanted + kGranule}, &tracking));
   CHECK(tracking.arrival == arrival);
   bench.mover.settle_arrivals();
   CHECK_FALSE(bench.mover.arriving());
-  CHECK(bench.mover.event_of_arrival(arrival) == nullptr);
+  CHECK_FALSE(bench.mover.while_arriving(arrival, [](CUevent) { CHECK(false); }));
   bench.verify();
   CHECK(bench.mover.stats().beside == 1);
   CHECK(bench.mover.stats().shut_ns == shut_ns);  // nobody was held
@@ -212,19 +218,39 @@ TEST_CASE("tracked: a context ends while pages arrive for another") {
   // Its fingerprints would need the memory that the other context's are made in just now.
   REQUIRE(bench.promote_for(second, &arrival));
   REQUIRE(arrival != 0);
-  {
-    const std::lock_guard no_moves(bench.mover.mutex());
-    bench.mover.release_context(other);
-    REQUIRE(bench.fence.destroy_events(other));
-    bench.fence.remove_context(other);
-  }
-  CHECK(bench.mover.event_of_arrival(arrival) != nullptr);
+  bench.end(other);
+  CHECK(bench.mover.while_arriving(arrival, [](CUevent) {}));
   bench.mover.settle_arrivals();
   bench.verify();
   bench.finish_work();
   // What has no fingerprint is copied, whatever it is; the other's leaves as it came.
   CHECK(bench.demote(second).down_copied_bytes == 6 * kGranule);
   CHECK(bench.demote(first).down_copied_bytes == 0);
+  bench.verify();
+}
+
+TEST_CASE("tracked: a context ends while somebody makes a stream wait for what arrives in it") {
+  TrackedBench bench(32, 64);
+  const CUcontext other = flexlom::unit::fake_context(2);
+  bench.fence.add_context(other);
+  const CUdeviceptr p = bench.make(6);
+  bench.demote(p);
+  uint64_t arrival = 0;
+  REQUIRE(bench.promote_for(p, &arrival, 0, other));
+  std::atomic<bool> ended{false};
+  std::thread end;
+  CHECK(bench.mover.while_arriving(arrival, [&](CUevent event) {
+    end = std::thread([&] {
+      bench.end(other);
+      ended = true;
+    });
+    for (int i = 0; i < 20 && !ended; ++i)
+      std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    CHECK_FALSE(ended);
+    CHECK(bench.driver.is_live(event));
+  }));
+  end.join();
+  CHECK_FALSE(bench.mover.while_arriving(arrival, [](CUevent) {}));
   bench.verify();
 }
 
