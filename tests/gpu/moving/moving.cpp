@@ -66,7 +66,10 @@ Program::Program(uint64_t bytes, int ordinal, CUcontext own) : context(own), tot
     MUST(cuFuncLoad, *kernel.function);
   }
   MUST(cuMemAlloc, &counters_, kCounters * sizeof(uint64_t));
+  // Streams that do not wait for the legacy one are used next, and a memset is not over when its
+  // call is.
   MUST(cuMemsetD8, counters_, 0, kCounters * sizeof(uint64_t));
+  MUST(cuStreamSynchronize, nullptr);
 }
 
 void Program::add_blocks(unsigned parts, unsigned count) {
