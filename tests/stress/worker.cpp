@@ -158,6 +158,7 @@ void Worker::allocate() {
     if (shared_.asked_peak_bytes.compare_exchange_weak(peak, asked)) break;
   }
   held_bytes_ += block.bytes;
+  note_host_bytes();
   fill(block);
   blocks_.push_back(block);
 }
@@ -349,11 +350,15 @@ void Worker::other_context() {
   shared_.contexts.fetch_add(1, std::memory_order_relaxed);
 }
 
-void Worker::ask() {
+void Worker::note_host_bytes() {
   const uint64_t host = is_simulated() ? SIM(simcuda_host_bytes)() : 0;
   for (uint64_t peak = shared_.host_peak_bytes; peak < host;) {
     if (shared_.host_peak_bytes.compare_exchange_weak(peak, host)) break;
   }
+}
+
+void Worker::ask() {
+  note_host_bytes();
   CUdeviceptr base = 0;
   size_t bytes = 0;
   if (const CUdeviceptr stale = shared_.stale[random_.below(64)].load(std::memory_order_relaxed); stale != 0) {

@@ -83,6 +83,7 @@ class Worker {
   void short_stream();
   void capture();
   void other_context();
+  void note_host_bytes();
   void ask();
   void settle();
   void complain(const Check& check, uint64_t words);
