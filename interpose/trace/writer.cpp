@@ -341,14 +341,27 @@ void Writer::promote(const Event& e) noexcept { event("promote", e, Write::later
 void Writer::demote(const Event& e) noexcept { event("demote", e, Write::later); }
 void Writer::gave_up(const Event& e) noexcept { event("gave_up", e, Write::later); }
 
+// Paths are of any length and in any script, and name files that a reader has to find. They are
+// few.
+bool Writer::append_with_path(LineBuffer line, std::string_view path) noexcept {
+  try {
+    std::string text(line.finish());
+    text.resize(text.size() - 2);  // open again
+    text += R"(,"path":)";
+    append_json(text, path);
+    return append(text + "}\n");
+  } catch (...) {
+    return false;
+  }
+}
+
 bool Writer::module(const ModuleInfo& module) noexcept {
   LineBuffer line("module");
   line.hex("base", module.base);
   line.hex("begin", module.begin);
   line.hex("end", module.end);
   if (!module.build_id.empty()) line.text("build_id", module.build_id);
-  line.text("path", module.path);
-  return append(line.finish());
+  return append_with_path(line, module.path);
 }
 
 bool Writer::frame(uint32_t id, uint32_t parent, uint64_t address) noexcept {
@@ -360,9 +373,7 @@ bool Writer::frame(uint32_t id, uint32_t parent, uint64_t address) noexcept {
 }
 
 bool Writer::perf_map(std::string_view path) noexcept {
-  LineBuffer line("perf_map");
-  line.text("path", path);
-  return append(line.finish());
+  return append_with_path(LineBuffer("perf_map"), path);
 }
 
 void Writer::warning(const char* text) noexcept {

@@ -17,6 +17,8 @@
 #include <string_view>
 #include <vector>
 
+#include "interpose/trace/line_buffer.h"
+
 namespace flexlom::trace {
 
 constexpr int format_version = 1;
@@ -187,6 +189,7 @@ class Writer {
   void event(std::string_view kind, const Event&, Write = Write::now,
              Thread = Thread::named) noexcept;
   bool append(std::string_view line, Write = Write::now) noexcept;
+  bool append_with_path(LineBuffer line, std::string_view path) noexcept;
 
   std::string path_;
   std::atomic<State*> state_;  // null once abandoned
