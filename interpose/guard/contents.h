@@ -46,6 +46,9 @@ class Contents {
 
   uint32_t pattern() const { return pattern_; }
   bool fills() const { return fill_; }
+  // Whether memory that holds the pattern was never written. Four bytes alike are what a memset
+  // leaves, and prove nothing.
+  bool is_telling() const { return fill_ && pattern_ != (pattern_ & 0xff) * uint32_t{0x01010101}; }
 
   // Fills, and waits until every stream would see it. NOT_READY: the device did not get to it in
   // time, and it may still happen; the memory must not be used. Another error: the driver's. While

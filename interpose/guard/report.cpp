@@ -253,7 +253,7 @@ void Guard::refused_copy(const char* call, CUdeviceptr p, size_t bytes) noexcept
 }
 
 void Guard::read_back(const ReadBack& copy) noexcept {
-  if (!contents_.fills() || !contents_.is_pattern(copy.host, copy.from, copy.bytes)) return;
+  if (!contents_.is_telling() || !contents_.is_pattern(copy.host, copy.from, copy.bytes)) return;
   try {
     const Found found = ledger_.find(copy.from);
     if (found.beside != Beside::inside || !first_of(never_written)) return;

@@ -77,6 +77,10 @@ class Bugs {
       std::vector<char> host(bytes);
       must(cuda_.cuMemcpyDtoH_(host.data(), p, bytes), "cuMemcpyDtoH");
       must(cuda_.cuMemcpyHtoD_(p, host.data(), bytes), "cuMemcpyHtoD");
+      for (const unsigned char value : {0x00, 0xff}) {
+        must(cuda_.cuMemsetD8_(p, value, bytes), "cuMemsetD8");
+        must(cuda_.cuMemcpyDtoH_(host.data(), p, bytes), "cuMemcpyDtoH");
+      }
       free(p);
       CUdeviceptr q = 0;
       must(cuda_.cuMemAllocAsync_(&q, bytes, stream_), "cuMemAllocAsync");
