@@ -11,6 +11,7 @@
 #include <mutex>
 #include <vector>
 
+#include "interpose/captures.h"
 #include "interpose/guard/guard.h"
 #include "interpose/guard/stacks.h"
 #include "interpose/ipc/exporter.h"
@@ -55,6 +56,7 @@ class Runtime {
   guard::NamedStacks guard_stacks;
   pool::Pool pool;
   ProgramFrames program_frames{pool};
+  Captures captures{pool.fence()};
   MemoryPools memory_pools;
   Sampler sampler;
   LaunchTrace launches;

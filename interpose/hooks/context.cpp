@@ -34,6 +34,22 @@ void born(Runtime* rt, CUresult r, CUcontext* context) {
   }
 }
 
+// What we give back to the driver breaks nobody's capture. It may be that the context does not end.
+class Relaxed {
+ public:
+  explicit Relaxed(bool captures) noexcept
+      : on_(captures && FORWARD(cuThreadExchangeStreamCaptureMode, &mode_) == CUDA_SUCCESS) {}
+  ~Relaxed() {
+    if (on_) FORWARD(cuThreadExchangeStreamCaptureMode, &mode_);
+  }
+  Relaxed(const Relaxed&) = delete;
+  Relaxed& operator=(const Relaxed&) = delete;
+
+ private:
+  CUstreamCaptureMode mode_ = CU_STREAM_CAPTURE_MODE_RELAXED;
+  const bool on_;
+};
+
 // Our events and streams go first: a context with events left is kept half alive by the driver.
 template <class Real, class Ended>
 CUresult end(Runtime& rt, CUcontext context, Real real, Ended ended) {
@@ -42,6 +58,8 @@ CUresult end(Runtime& rt, CUcontext context, Real real, Ended ended) {
   pool::Residency* residency = rt.pool.residency();
   std::unique_lock<std::mutex> no_moves;
   if (residency != nullptr && context != nullptr) {
+    const InsidePool inside;
+    const Relaxed relaxed(rt.pool.fence().capture_open());
     no_moves = std::unique_lock(residency->mover().mutex());
     residency->release_context(context);
     rt.sampler.release_context(context);
@@ -53,6 +71,7 @@ CUresult end(Runtime& rt, CUcontext context, Real real, Ended ended) {
   const bool known = context != nullptr && rt.pool.fence().destroy_events(context);
   const CUresult r = real();
   if (known && r == CUDA_SUCCESS && ended()) {
+    rt.captures.context_ended(context);
     rt.context_ended(context);
   } else if (known) {
     rt.pool.add_context(context);
@@ -100,12 +119,11 @@ CUresult destroy_stream(Entry entry, CUstream stream, Real real) {
     InsidePool inside;
     rt->pool.forget_stream(stream_key(stream, false));
   }
-  CUstreamCaptureStatus status = CU_STREAM_CAPTURE_STATUS_NONE;
-  if (rt->pool.fence().capture_open()) FORWARD(cuStreamIsCapturing, stream, &status);
+  const pool::StreamKey key = stream_key(stream, false);
+  const bool capturing = rt->pool.fence().capture_open();
   const CUresult r = real();
   // A capture that is destroyed with its stream has no end call.
-  if (r == CUDA_SUCCESS && status != CU_STREAM_CAPTURE_STATUS_NONE)
-    rt->pool.fence().capture_closed();
+  if (r == CUDA_SUCCESS && capturing) rt->captures.closed(key);
   return r;
 }
 
