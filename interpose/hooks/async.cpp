@@ -1,6 +1,8 @@
 // Stream-ordered allocation (CUDA Driver API 6.15). Plain device pools are served from our pages;
 // pools with handle types or other locations, and allocations inside a capture (which are graph
 // nodes), stay the driver's.
+#include <atomic>
+
 #include "interpose/hooks/common.h"
 
 namespace flexlom {
@@ -38,6 +40,36 @@ bool stream_exists(CUstream stream, bool per_thread) {
   return r == CUDA_SUCCESS;
 }
 
+bool is_handle(CUstream stream) {
+  return stream != nullptr && stream != CU_STREAM_LEGACY && stream != CU_STREAM_PER_THREAD;
+}
+
+// The default streams of two contexts are two streams, of the same name. The first context's keep
+// theirs.
+pool::StreamKey order_key(CUcontext context, CUstream stream, bool per_thread) {
+  const pool::StreamKey key = stream_key(stream, per_thread);
+  if (is_handle(stream)) return key;
+  static std::atomic<CUcontext> first{nullptr};
+  CUcontext known = first.load(std::memory_order_relaxed);
+  if (known == nullptr && first.compare_exchange_strong(known, context)) known = context;
+  if (known == context) return key;
+  // No handle is odd, nor as large as a mix with a slot in it.
+  const auto raw = reinterpret_cast<uint64_t>(context);
+  return key == reinterpret_cast<uint64_t>(CU_STREAM_LEGACY)
+             ? raw | 1
+             : key ^ (raw * 0x9e3779b97f4a7c15u & ~(uint64_t{1} << 63));
+}
+
+// The memory is the stream's device's, whatever context is current.
+void go_by_stream(Runtime& rt, CUstream stream, pool::Request* request) {
+  CUcontext context = nullptr;
+  if (!is_handle(stream) || rt.pool.fence().contexts() < 2 ||
+      FORWARD(cuStreamGetCtx, stream, &context) != CUDA_SUCCESS || context == request->context)
+    return;
+  request->context = context;
+  request->device = rt.pool.fence().add_context(context);
+}
+
 CUresult allocate(Runtime* rt, const char* call, CUdeviceptr* out, size_t bytes, CUmemoryPool from,
                   CUstream stream, bool per_thread) {
   if (rt == nullptr || out == nullptr || bytes == 0) return CUDA_ERROR_NOT_SUPPORTED;
@@ -45,20 +77,22 @@ CUresult allocate(Runtime* rt, const char* call, CUdeviceptr* out, size_t bytes,
   if (rt->current(&request.context, &request.device) != CUDA_SUCCESS)
     return CUDA_ERROR_NOT_SUPPORTED;
   if (capturing(*rt, stream, per_thread)) return CUDA_ERROR_NOT_SUPPORTED;
+  if (!stream_exists(stream, per_thread)) return CUDA_ERROR_NOT_SUPPORTED;
+  go_by_stream(*rt, stream, &request);
   const CUmemoryPool current = rt->memory_pools.current(request.device);
   request.mem_pool = from != nullptr ? from : current;
   // A pool of another device, or one that the driver keeps.
   if (rt->memory_pools.device_of(request.mem_pool) != request.device)
     return CUDA_ERROR_NOT_SUPPORTED;
-  if (!stream_exists(stream, per_thread) || rt->pool.fence().context_broken())
-    return CUDA_ERROR_NOT_SUPPORTED;
+  if (rt->pool.fence().context_broken()) return CUDA_ERROR_NOT_SUPPORTED;
   const CUresult refused = refused_by_capture(*rt);
   if (refused != CUDA_SUCCESS) return refused;
   request.call = call;
   request.bytes = bytes;
   request.kind = pool::Kind::async;
-  request.caller_trims = rt->trimming_caller();
-  request.stream = stream_key(stream, per_thread);
+  // PyTorch's allocator of stream-ordered memory does not ask again.
+  if (rt->options.soft_oom == SoftOom::on) request.caller_trims = rt->trimming_caller();
+  request.stream = order_key(request.context, stream, per_thread);
   InsidePool inside;
   const stacks::Caller caller(rt->listener.stacks());
   if (rt->pool.device(request.device) == nullptr) return CUDA_ERROR_NOT_SUPPORTED;
@@ -80,14 +114,15 @@ CUresult release(Runtime* rt, const char* call, CUdeviceptr p, CUstream stream, 
   int device = 0;
   const CUresult r = rt->current(&context, &device);
   if (r == CUDA_ERROR_DEINITIALIZED) rt->listener.freed_too_late(p);
-  if (r != CUDA_SUCCESS) return r;
+  // Only the default streams need a context.
+  if (r != CUDA_SUCCESS && (r != CUDA_ERROR_INVALID_CONTEXT || !is_handle(stream))) return r;
   if (capturing(*rt, stream, per_thread)) return CUDA_ERROR_INVALID_VALUE;
   if (!stream_exists(stream, per_thread)) return CUDA_ERROR_INVALID_HANDLE;
   const CUresult refused = refused_by_capture(*rt);
   if (refused != CUDA_SUCCESS) return refused;
   InsidePool inside;
   const stacks::Caller caller(rt->listener.stacks());
-  const CUresult freed = rt->pool.free(call, p, stream_key(stream, per_thread));
+  const CUresult freed = rt->pool.free(call, p, order_key(context, stream, per_thread));
   if (freed != CUDA_SUCCESS && rt->guard != nullptr) rt->guard->refused_free(call, p);
   return freed;
 }

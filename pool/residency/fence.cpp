@@ -132,6 +132,7 @@ int Fence::add_context(CUcontext context) noexcept {
     if (known.context == context) return known.device;
   }
   contexts_.push_back({context, driver_.device_of(context)});
+  context_count_.store(contexts_.size(), std::memory_order_relaxed);
   return contexts_.back().device;
 }
 
@@ -149,6 +150,7 @@ CUcontext Fence::context_on(int device, CUcontext preferred) noexcept {
 void Fence::remove_context(CUcontext context) noexcept {
   std::lock_guard lock(mutex_);
   std::erase_if(contexts_, [&](const Known& known) { return known.context == context; });
+  context_count_.store(contexts_.size(), std::memory_order_relaxed);
   std::erase(dying_, context);
   broken_.store(false, std::memory_order_relaxed);
   std::erase_if(spare_, [&](const Mark& m) { return m.context == context; });
@@ -161,6 +163,7 @@ bool Fence::destroy_events(CUcontext context) noexcept {
   std::lock_guard lock(mutex_);
   if (std::erase_if(contexts_, [&](const Known& k) { return k.context == context; }) == 0)
     return false;
+  context_count_.store(contexts_.size(), std::memory_order_relaxed);
   dying_.push_back(context);
   const auto destroy = [&](const Mark& m) {
     if (m.context != context) return false;

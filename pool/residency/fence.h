@@ -80,6 +80,8 @@ class Fence {
     calls();
     return true;
   }
+  // How many are known. A look without the lock.
+  size_t contexts() const noexcept { return context_count_.load(std::memory_order_relaxed); }
   bool capture_open() const noexcept { return captures_.load(std::memory_order_acquire) > 0; }
 
  private:
@@ -114,6 +116,7 @@ class Fence {
 
   std::mutex mutex_;  // guards all below
   std::vector<Known> contexts_;
+  std::atomic<size_t> context_count_{0};
   std::vector<CUcontext> dying_;  // being destroyed now
   std::deque<Cut> cuts_;          // closed epochs not yet done, oldest first
   std::vector<Mark> spare_;       // events to use again

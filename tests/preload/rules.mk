@@ -2,7 +2,7 @@
 # driver.
 PRELOAD_DIR := $(BUILD)/tests/preload
 PRELOAD_LIBS := liblookalike.so libwrapper_a.so libwrapper_b.so libscope.so libplugin.so \
-  libearly.so libconstructor.so libdlsym.so
+  libearly.so libconstructor.so libdlsym.so libc10_cuda.so
 # Sources with a main; the rest of the folder becomes the libraries above.
 PRELOAD_PROGRAMS := $(patsubst tests/preload/%.cpp,%,$(filter-out %_lib.cpp %/lookalike.cpp,\
   $(wildcard tests/preload/*.cpp)))
@@ -11,6 +11,8 @@ PRELOAD_PROGRAMS := $(patsubst tests/preload/%.cpp,%,$(filter-out %_lib.cpp %/lo
 # was linked against libcuda is listed; the others open it.
 # One lends a function to a library that it opens.
 PRELOAD_LINK_direct_linkage := -L$(BUILD)/simcuda -lcuda
+PRELOAD_LINK_several_contexts := -L$(BUILD)/simcuda -lcuda
+PRELOAD_LINK_exit_in_handler := -L$(BUILD)/simcuda -lcuda
 PRELOAD_LINK_loader_lock := -rdynamic
 define preload_program
 $(call program,tests/preload/$(1),tests/preload/$(1).cpp,-ldl $(PRELOAD_LINK_$(1)))
@@ -34,6 +36,7 @@ $(eval $(call preload_library,libplugin.so,plugin_lib.cpp,-L$(BUILD)/simcuda -lc
 $(eval $(call preload_library,libconstructor.so,constructor_lib.cpp))
 $(eval $(call preload_library,libdlsym.so,dlsym_lib.cpp))
 $(eval $(call preload_library,libearly.so,early_lib.cpp))
+$(eval $(call preload_library,libc10_cuda.so,caching_lib.cpp,-L$(BUILD)/simcuda -lcuda))
 
 PRELOAD_ALL := $(addprefix $(PRELOAD_DIR)/,$(PRELOAD_PROGRAMS) $(PRELOAD_LIBS))
 .PHONY: preload-programs
@@ -44,5 +47,6 @@ preload-programs: $(PRELOAD_ALL)
 ifeq ($(filter asan tsan,$(MODE)),)
 ALL += $(PRELOAD_ALL)
 TESTS += tests/preload/doors tests/preload/processes tests/preload/bystanders tests/preload/object \
-  tests/preload/environment tests/preload/entry_points tests/preload/sharing
+  tests/preload/environment tests/preload/entry_points tests/preload/sharing \
+  tests/preload/contexts
 endif
