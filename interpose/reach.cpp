@@ -72,6 +72,13 @@ AtOwner::AtOwner(CUdeviceptr p) noexcept {
   if (rt == nullptr || rt->current(&current, &device) != CUDA_SUCCESS) return;
   const pool::DevicePool* owner = plain_owner(*rt, p);
   if (owner == nullptr || owner->device() == device) return;
+  // Its pages may be on their way, and what waits for them is a stream of the context that was
+  // refused.
+  if (pool::Residency* residency = rt->pool.residency();
+      residency != nullptr && residency->mover().arriving()) {
+    const InsidePool inside;
+    residency->mover().settle_arrivals();
+  }
   const CUcontext context = rt->pool.fence().context_on(owner->device(), nullptr);
   there_ = context != nullptr && FORWARD(cuCtxPushCurrent_v2, context) == CUDA_SUCCESS;
 }

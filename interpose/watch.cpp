@@ -109,31 +109,40 @@ void Watch::submitted() noexcept {
 // The submission's stream, or else the caller, waits for what is on its way.
 void Watch::let_wait(pool::Residency& residency, uint64_t arrival, bool on_stream) noexcept {
   if (arrival == 0) return;
-  CUresult r = CUDA_ERROR_NOT_SUPPORTED;
+  bool ordered = on_stream;
   const auto wait = [&](CUevent event) {
-    if (!on_stream) return;
-    rt_->pool.fence().without_capture([&] {
-      r = per_thread_ ? FORWARD_TWIN(doors::Entry::cuStreamWaitEvent_ptsz, cuStreamWaitEvent,
-                                     stream_, event, 0u)
-                      : FORWARD(cuStreamWaitEvent, stream_, event, 0u);
-    });
+    CUresult r = CUDA_ERROR_NOT_SUPPORTED;
+    if (ordered) {
+      rt_->pool.fence().without_capture([&] {
+        r = per_thread_ ? FORWARD_TWIN(doors::Entry::cuStreamWaitEvent_ptsz, cuStreamWaitEvent,
+                                       stream_, event, 0u)
+                        : FORWARD(cuStreamWaitEvent, stream_, event, 0u);
+      });
+    }
+    ordered = r == CUDA_SUCCESS;
   };
   const bool arriving = residency.mover().while_arriving(arrival, std::ref(wait));
-  if (arriving && r != CUDA_SUCCESS) residency.mover().settle_arrivals();
+  if (arriving && !ordered) residency.mover().settle_arrivals();
 }
 
 void Watch::copies(const void* data, size_t bytes) noexcept {
   Runtime* rt = InsidePool::already() ? nullptr : runtime();
   pool::Residency* residency = rt != nullptr ? rt->pool.residency() : nullptr;
   if (residency == nullptr || !residency->is_tracked()) return;
-  InsidePool inside;
   heat::each_address(data, bytes, [&](const CUdeviceptr* words, size_t count) {
-    uint64_t arrival = 0;
-    rt->pool.each_device([&](pool::DevicePool& pool) {
-      arrival = std::max(arrival, pool.seen_in_data(words, count));
-    });
-    if (arrival != 0) residency->mover().settle_arrivals();
+    reached_unnamed(*rt, words, count);
   });
+}
+
+void Watch::reached_unnamed(Runtime& rt, const CUdeviceptr* words, size_t count) noexcept {
+  pool::Residency* const residency = rt.pool.residency();
+  if (residency == nullptr || !residency->is_tracked()) return;
+  InsidePool inside;
+  uint64_t arrival = 0;
+  rt.pool.each_device([&](pool::DevicePool& pool) {
+    arrival = std::max(arrival, pool.seen_in_data(words, count));
+  });
+  if (arrival != 0) residency->mover().settle_arrivals();
 }
 
 bool Watch::find_context() noexcept {

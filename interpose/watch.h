@@ -32,6 +32,9 @@ class Watch {
   // Tracked mode: data on the host that the submission copies to a device. Memory whose address is
   // in it may be used without being named from now on. Before start().
   void copies(const void* data, size_t bytes) noexcept;
+  // Tracked mode: memory at these addresses may be used without being named from now on. Outside
+  // the gate.
+  static void reached_unnamed(Runtime& rt, const CUdeviceptr* words, size_t count) noexcept;
   void start() noexcept;  // right before the driver gets the work
   void stop(bool submitted) noexcept;
 

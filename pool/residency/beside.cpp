@@ -188,11 +188,17 @@ void Mover::settle_arrivals() noexcept {
 bool Mover::while_arriving(uint64_t arrival, const std::function<void(CUevent)>& fn) noexcept {
   if (arrival <= arrivals_over_.load(std::memory_order_acquire)) return false;
   std::lock_guard lock(arrivals_mutex_);
-  const auto found = std::find_if(arrivals_.begin(), arrivals_.end(),
-                                  [&](const Arrival& a) { return a.number >= arrival; });
-  if (found == arrivals_.end()) return false;
-  fn(found->event);
-  return true;
+  bool any = false;
+  for (auto a = arrivals_.begin(); a != arrivals_.end() && a->number <= arrival; ++a) {
+    // In one context they are over in order, and the last stands for all.
+    const auto later = [&](const Arrival& b) {
+      return b.number <= arrival && b.context == a->context;
+    };
+    if (std::any_of(std::next(a), arrivals_.end(), later)) continue;
+    fn(a->event);
+    any = true;
+  }
+  return any;
 }
 
 }  // namespace flexlom::pool

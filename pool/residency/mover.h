@@ -91,9 +91,10 @@ class Mover {
   // Waits until no arrival is under way: milliseconds, only our own copies are waited for. Call it
   // without mutex(), when no capture is open that began before an arrival.
   void settle_arrivals() noexcept;
-  // Calls `fn` with the event that a stream must wait for before it touches pages of that arrival,
-  // and which stays meanwhile, even when its context is about to end. False: the arrival is over,
-  // and there was nothing to call it with. `fn` is to be short, and must not call the mover.
+  // Calls `fn` with each event that a stream must wait for before it touches pages of that arrival
+  // or of one before: one for each context in which pages arrive. The events stay meanwhile, even
+  // when a context is about to end. False: all is over, and there was nothing to call it with. `fn`
+  // is to be short, and must not call the mover.
   bool while_arriving(uint64_t arrival, const std::function<void(CUevent)>& fn) noexcept;
   uint64_t last_arrival() const noexcept { return arrivals_made_.load(std::memory_order_acquire); }
   bool arriving() const noexcept {

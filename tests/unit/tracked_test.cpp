@@ -3,6 +3,7 @@
 #include <catch2/catch.hpp>
 
 #include <deque>
+#include <set>
 #include <thread>
 
 #include "pool/in_flight.h"
@@ -226,6 +227,29 @@ TEST_CASE("tracked: a context ends while pages arrive for another") {
   // What has no fingerprint is copied, whatever it is; the other's leaves as it came.
   CHECK(bench.demote(second).down_copied_bytes == 6 * kGranule);
   CHECK(bench.demote(first).down_copied_bytes == 0);
+  bench.verify();
+}
+
+TEST_CASE("tracked: what arrives in two contexts is waited for in both") {
+  TrackedBench bench(48, 64);
+  const CUcontext other = flexlom::unit::fake_context(2);
+  bench.fence.add_context(other);
+  const CUdeviceptr all[] = {bench.make(6), bench.make(6), bench.make(6)};
+  for (const CUdeviceptr p : all) bench.demote(p);
+  uint64_t arrival = 0;
+  REQUIRE(bench.promote_for(all[0], &arrival));
+  REQUIRE(bench.promote_for(all[1], &arrival));
+  REQUIRE(bench.promote_for(all[2], &arrival, 0, other));
+  const auto events = [&](uint64_t number) {
+    std::set<CUevent> seen;
+    bench.mover.while_arriving(number, [&](CUevent event) { seen.insert(event); });
+    return seen.size();
+  };
+  CHECK(events(arrival) == 2);      // the last in each
+  CHECK(events(arrival - 1) == 1);  // what comes later is nobody's concern
+  bench.mover.settle_arrivals();
+  CHECK(events(arrival) == 0);
+  bench.end(other);
   bench.verify();
 }
 
