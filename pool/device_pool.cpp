@@ -286,7 +286,10 @@ bool DevicePool::find(CUdeviceptr address, AllocationInfo* out) const {
   return true;
 }
 
+// Set before memory is registered with another device, which then reaches it by its frames
+// (GPUDirect RDMA documentation, "Pin and unpin"): from then on it stays where it is.
 bool DevicePool::set_sync_memops(CUdeviceptr address, bool value) {
+  if (value) pin(address, true, nullptr);
   std::unique_lock<std::mutex> lock;
   Span* span = lock_span(address, &lock);
   Object* object = span != nullptr ? live_object(*span, address) : nullptr;
@@ -296,6 +299,11 @@ bool DevicePool::set_sync_memops(CUdeviceptr address, bool value) {
 }
 
 CUresult DevicePool::pin_for_export(CUdeviceptr address, Export* out) {
+  return pin(address, false, out);
+}
+
+// The allocation's pages stay where they are. `spilled_too`: even on the host, else refused there.
+CUresult DevicePool::pin(CUdeviceptr address, bool spilled_too, Export* out) {
   // A page on its way up is backed by a frame whose bytes have not arrived: that is waited for.
   constexpr int kTries = 2000;
   for (int i = 0; i < kTries; ++i) {
@@ -306,10 +314,9 @@ CUresult DevicePool::pin_for_export(CUdeviceptr address, Export* out) {
       if (span == nullptr || live_object(*span, address) == nullptr)
         return CUDA_ERROR_INVALID_VALUE;
       if (span->moving == 0) {
-        if (span->spilled_bytes > 0) return CUDA_ERROR_NOT_SUPPORTED;
+        if (span->spilled_bytes > 0 && !spilled_too) return CUDA_ERROR_NOT_SUPPORTED;
         span->exported = true;
-        out->span_base = span->base;
-        out->pages = span->pages;
+        if (out != nullptr) *out = {span->base, span->pages};
         return CUDA_SUCCESS;
       }
     }

@@ -264,6 +264,7 @@ class DevicePool {
   CUresult take_host_frame(std::unique_lock<std::mutex>& lock, unsigned order, Frame* frame);
   void drop_copies(uint64_t want_bytes);
   void give_up_copy(Page& page);
+  CUresult pin(CUdeviceptr address, bool spilled_too, Export* out);
   static void fill_move(const PageId& id, const Page& page, Where to, Move* move);
   static void set_moving(const PageId& id, Page& page, bool moving);
   CUresult swap_frames(const Move& move, const Frame& from, const Frame& to, Where where);

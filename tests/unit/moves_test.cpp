@@ -445,6 +445,18 @@ TEST_CASE("moves: a context that is destroyed while a batch waits in it") {
   CHECK(bench.demote(p).down_bytes == 8 * kGranule);
 }
 
+TEST_CASE("moves: what is registered with another device stays") {
+  MoveBench bench(64, 64);
+  const CUdeviceptr resident = bench.make(8), spilled = bench.make(8);
+  bench.demote(spilled);
+  for (const CUdeviceptr p : {resident, spilled}) CHECK(bench.pool->set_sync_memops(p, true));
+  CHECK(bench.demote(resident).down_bytes == 0);
+  CHECK(bench.promote(spilled).up_bytes == 0);
+  CHECK(bench.spilled(resident) == 0);
+  CHECK(bench.spilled(spilled) == 8 * kGranule);
+  bench.verify();
+}
+
 TEST_CASE("moves: nothing moves without context events or streams") {
   MoveBench bench(64, 64);
   const CUdeviceptr p = bench.make(8);
