@@ -242,7 +242,8 @@ CUresult Runtime::driver_gone() const noexcept {
 
 void Runtime::finish() noexcept {
   static std::atomic<bool> done{false};
-  if (done.exchange(true)) return;
+  // Interrupted within: see stop_threads(). The log ends without its last record.
+  if (InsidePool::already() || done.exchange(true)) return;
   if (guard != nullptr) guard->finish();
   listener.statistics(options.stats || options.stats_every.seconds > 0);
   if (options.coverage) listener.coverage();
@@ -332,14 +333,23 @@ Runtime* make_runtime() {
   return made.release();  // lives as long as the process: hooks may run until its last moment
 }
 
+// Whoever leaves for good is not held up by a kernel that our threads wait for.
+constexpr uint64_t kLongestExit_ms = 2000;
+
 void stop_threads(Runtime& r) {
+  if (InsidePool::already()) {
+    // exit() in a signal handler that interrupted us: our locks may be held, by this very thread.
+    r.exiting();
+    r.pool.leave_threads();
+    return;
+  }
   if (r.guard != nullptr && r.driver_gone() == CUDA_SUCCESS) {
     const InsidePool inside;
     r.guard->check_all();
   }
   r.exiting();
   r.exporter.stop();
-  r.pool.stop_threads();
+  r.pool.stop_threads_within(kLongestExit_ms);
 }
 
 void stop_threads_at_exit() {
@@ -401,7 +411,8 @@ __attribute__((constructor)) static void register_leak_check() {
       +[](int status, void*) {
         const detail::WipedPage* p = detail::page.load(std::memory_order_acquire);
         Runtime* r = p != nullptr ? p->armed.load(std::memory_order_acquire) : nullptr;
-        if (r == nullptr) return;  // never used CUDA, or a child of what did
+        // Never used CUDA, a child of what did, or interrupted within: see stop_threads().
+        if (r == nullptr || InsidePool::already()) return;
         const int changed = r->options.error_exitcode.status;
         // exit() in a handler goes on with the handlers that are left, and with this status.
         if (r->listener.leaks() && changed != 0 && status == 0) exit(changed);

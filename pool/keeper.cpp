@@ -1,6 +1,7 @@
 #include "pool/keeper.h"
 
 #include <signal.h>
+#include <time.h>
 
 #include <algorithm>
 
@@ -38,15 +39,30 @@ void Keeper::start() noexcept {
   if (running_) pthread_setname_np(thread_, "flexlom-keeper");
 }
 
-void Keeper::stop() noexcept {
+// True: the thread is the caller's to wait for.
+bool Keeper::ask_to_stop() noexcept {
   {
     std::lock_guard lock(mutex_);
     stop_.store(true, std::memory_order_relaxed);
-    if (!running_) return;
+    if (!running_) return false;
     running_ = false;
   }
   wake_.notify_all();
-  pthread_join(thread_, nullptr);
+  return true;
+}
+
+void Keeper::stop() noexcept {
+  if (ask_to_stop()) pthread_join(thread_, nullptr);
+}
+
+void Keeper::stop_within(uint64_t timeout_ms) noexcept {
+  if (!ask_to_stop()) return;
+  timespec until{};
+  clock_gettime(CLOCK_REALTIME, &until);
+  const uint64_t ns = static_cast<uint64_t>(until.tv_nsec) + timeout_ms % 1000 * 1'000'000;
+  until.tv_sec += static_cast<time_t>(timeout_ms / 1000 + ns / 1'000'000'000);
+  until.tv_nsec = static_cast<long>(ns % 1'000'000'000);
+  if (pthread_timedjoin_np(thread_, nullptr, &until) != 0) pthread_detach(thread_);
 }
 
 void Keeper::nudge() noexcept {

@@ -32,12 +32,17 @@ class Keeper {
   ~Keeper() { stop(); }
 
   void start() noexcept;
-  void stop() noexcept;   // joins; safe to call twice and before start()
+  void stop() noexcept;  // joins; safe to call twice and before start()
+  // For the end of the process: waits that long at most. What it then still does is its own affair.
+  void stop_within(uint64_t timeout_ms) noexcept;
+  // The same for a caller that was interrupted anywhere: takes no lock, waits for nothing.
+  void leave() noexcept { stop_.store(true, std::memory_order_relaxed); }
   void nudge() noexcept;  // work now instead of at the end of the period
   bool idle() const noexcept { return !started_.load(std::memory_order_relaxed); }
   bool stopping() const noexcept { return stop_.load(std::memory_order_relaxed); }
 
  private:
+  bool ask_to_stop() noexcept;
   static void* run(void* self);
   void loop();
 

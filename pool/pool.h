@@ -69,6 +69,15 @@ class Pool {
     keeper_.stop();
     if (residency_ != nullptr) residency_->tracked().stop();
   }
+  // For the end of the process, see Keeper.
+  void stop_threads_within(uint64_t timeout_ms) noexcept {
+    keeper_.stop_within(timeout_ms);
+    if (residency_ != nullptr) residency_->tracked().stop_within(timeout_ms);
+  }
+  void leave_threads() noexcept {
+    keeper_.leave();
+    if (residency_ != nullptr) residency_->tracked().leave();
+  }
   template <class F>
   void each_device(F&& f) const {
     const size_t end = devices_end_.load(std::memory_order_acquire);

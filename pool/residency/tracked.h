@@ -51,8 +51,10 @@ class Tracked {
   void forget(CUcontext context) noexcept {
     if (context_ == context) context_ = nullptr;
   }
-  // Ends the thread; safe to call twice.
+  // Ends the thread; safe to call twice. See Keeper.
   void stop() noexcept { scout_.stop(); }
+  void stop_within(uint64_t timeout_ms) noexcept { scout_.stop_within(timeout_ms); }
+  void leave() noexcept { scout_.leave(); }
 
  private:
   // Came up ahead at that tick, and has not been named since.
