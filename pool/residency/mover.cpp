@@ -163,6 +163,9 @@ bool Mover::while_quiet(DevicePool& pool, const std::function<void()>& fn) {
 
 void Mover::begin(Job& job) {
   const Timer timer(times_.begin_ns);
+  // A page that was begun must not be forgotten.
+  job.down.reserve(job.batch.down.size());
+  job.up.reserve(job.batch.up.size());
   for (const PageId& page : job.batch.down) {
     Down down;
     if (job.batch.pool->begin_demote(page, &down.move) == CUDA_SUCCESS) job.down.push_back(down);

@@ -115,7 +115,7 @@ Advice Residency::before(DevicePool& pool, const Submission& submission) noexcep
     return advice;
   advice.spilled_bytes = touched.spilled_bytes;
   bool promote_first = false;
-  {
+  try {
     std::lock_guard lock(mutex_);
     ++stats_.touched;
     if (config_.kind != policy::Kind::pin && submission.function != 0 &&
@@ -125,6 +125,8 @@ Advice Residency::before(DevicePool& pool, const Submission& submission) noexcep
       promote_first = choice.promote_first;
       advice.measure = choice.measure;
     }
+  } catch (...) {
+    // Out of host memory for a profile: in place, unmeasured.
   }
   if (promote_first && config_.tracked && tracked_.worth_trying()) {
     try {
