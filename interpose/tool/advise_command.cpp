@@ -365,6 +365,10 @@ int advise_command(Words words) {
   const std::optional<std::string> named = arguments.one_file();
   if (!named) return exit_usage;
   const std::string& file = *named;
+  if (!wanted.plot.empty() && would_replace(wanted.plot, file)) {
+    complain("advise: the plot would replace the log; use --plot with another FILE");
+    return exit_usage;
+  }
   if (!read(file, wanted, &advice)) return 1;
   if (advice.job.peak_bytes == 0) {
     complain(fmt::format("{}: no allocation of device {} could be read", printable(file),

@@ -117,7 +117,10 @@ void check(Arguments& arguments, const Request& request) {
       return arguments.complain_about(
           fmt::format("{} means nothing to the format {}", option, request.format->name));
   }
-  if (!arguments.one_file()) return;
+  const std::optional<std::string> log = arguments.one_file();
+  if (!log) return;
+  if (would_replace(request.output, *log))
+    return arguments.complain_about("the export would replace the log; use -o with another FILE");
   if (std::string_view(request.format->name) == "torch" && request.output == "-" &&
       isatty(STDOUT_FILENO) == 1)
     arguments.complain_about("a snapshot is no text for a terminal; use -o FILE");

@@ -68,8 +68,8 @@ int html_command(Words words) {
   if (!named) return exit_usage;
   const std::string& file = *named;
   if (output.empty()) output = default_output(file);
-  if (output == file && file != "-") {
-    complain("html: the page would replace the log; use -o FILE");
+  if (would_replace(output, file)) {
+    complain("html: the page would replace the log; use -o with another FILE");
     return exit_usage;
   }
   if (output == "-" && isatty(STDOUT_FILENO) == 1) {

@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 namespace flexlom::tool {
@@ -49,6 +50,16 @@ bool OutputFile::close() {
     if (result != 0) fail(errno);
   }
   return !failed();
+}
+
+bool would_replace(const std::string& output, const std::string& log) {
+  const auto look_at = [](const std::string& path, int standard, struct stat* found) {
+    const int result = path == "-" ? fstat(standard, found) : stat(path.c_str(), found);
+    return result == 0 && S_ISREG(found->st_mode);
+  };
+  struct stat to = {}, from = {};
+  return look_at(output, STDOUT_FILENO, &to) && look_at(log, STDIN_FILENO, &from) &&
+         to.st_dev == from.st_dev && to.st_ino == from.st_ino;
 }
 
 }  // namespace flexlom::tool

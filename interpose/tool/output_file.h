@@ -40,4 +40,8 @@ class OutputFile {
   uint64_t written_bytes_ = 0;
 };
 
+// True: what is written to `output` would go into the regular file that the log is read from, by
+// whatever name ("-" is standard output and input). It would be gone before the first line is read.
+bool would_replace(const std::string& output, const std::string& log);
+
 }  // namespace flexlom::tool
