@@ -138,22 +138,6 @@ int make(const Request& request, const std::string& file) {
   return 0;
 }
 
-// On standard error: what of the log was left out because it could not be read.
-void tell_of_damage(const std::string& file, const trace::Summary& log) {
-  if (log.bad_line_count != 0) {
-    const trace::BadLine& bad = log.bad_lines.front();
-    complain(fmt::format("{}: {} that cannot be read, left out; the first is line {}: {}",
-                         printable(file),
-                         log.bad_line_count == 1 ? std::string("1 line")
-                                                 : fmt::format("{} lines", log.bad_line_count),
-                         bad.number, bad.why));
-  }
-  if (log.cut_short) complain(printable(file) + ": the last line is incomplete, left out");
-  if (log.dropped != 0)
-    complain(fmt::format("{}: {} records were dropped when it was written", printable(file),
-                         log.dropped));
-}
-
 }  // namespace
 
 bool export_log(const std::string& file, const SymbolOptions& symbol_options, Exporter& exporter,

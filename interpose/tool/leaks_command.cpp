@@ -8,6 +8,7 @@
 #include "interpose/tool/arguments.h"
 #include "interpose/tool/commands.h"
 #include "interpose/tool/output.h"
+#include "interpose/tool/progress.h"
 #include "interpose/tool/report_text.h"
 #include "interpose/tool/suppressions.h"
 #include "interpose/tool/symbols.h"
@@ -30,6 +31,7 @@ it when the program ends, without a log.
   --error-exitcode N   the exit status when there are others (default 1)
   --top N              list the biggest N (default 20)
 {}The exit status is 0 when there are none, and 2 when the log or the suppressions cannot be read.
+Standard error says when a log is not whole: then some of what it lists may have been freed.
 )";
 
 struct Leak {
@@ -107,6 +109,19 @@ std::string text_of(const std::string& who, const Summary& log, const std::vecto
   return out;
 }
 
+// Of a log that is not whole, what was freed after it ends, or by a record that it lacks, looks as
+// if it had not been.
+void tell_what_is_missing(const std::string& file, const Summary& log, bool has_leaks) {
+  tell_of_damage(file, log);
+  if (!log.end_reason)
+    complain(printable(file) +
+             ": there is no end record: the program was killed, or is still running");
+  const bool is_whole =
+      log.end_reason && log.dropped == 0 && log.bad_line_count == 0 && !log.cut_short;
+  if (has_leaks && !is_whole)
+    complain(printable(file) + ": some of these leaks may have been freed");
+}
+
 }  // namespace
 
 int leaks_command(Words words) {
@@ -159,6 +174,8 @@ int leaks_command(Words words) {
                                              : fmt::format("flexlom[{}]", of_process);
   fmt::print(of_process.empty() ? stdout : stderr, "{}",
              text_of(who, log, leaks, suppressions, top));
+  // The library makes a log of its own for this, as it is at that moment.
+  if (of_process.empty()) tell_what_is_missing(arguments.files().front(), log, !leaks.empty());
   tell_of(symbols);
   if (!of_process.empty()) fmt::print("leaks: {}\n", leaks.size());
   return leaks.empty() ? 0 : static_cast<int>(error_exitcode);

@@ -57,4 +57,19 @@ bool read_with_progress(const std::string& file, trace::Summary& log, std::strin
   return trace::read_log(file, log, error, hooks);
 }
 
+void tell_of_damage(const std::string& file, const trace::Summary& log) {
+  if (log.bad_line_count != 0) {
+    const trace::BadLine& bad = log.bad_lines.front();
+    complain(fmt::format("{}: {} that cannot be read, left out; the first is line {}: {}",
+                         printable(file),
+                         log.bad_line_count == 1 ? std::string("1 line")
+                                                 : fmt::format("{} lines", log.bad_line_count),
+                         bad.number, bad.why));
+  }
+  if (log.cut_short) complain(printable(file) + ": the last line is incomplete, left out");
+  if (log.dropped != 0)
+    complain(fmt::format("{}: {} records were dropped when it was written", printable(file),
+                         log.dropped));
+}
+
 }  // namespace flexlom::tool

@@ -33,4 +33,7 @@ class Progress {
 bool read_with_progress(const std::string& file, trace::Summary& log, std::string* error,
                         trace::ReadHooks hooks = {});
 
+// On standard error: what of the log was left out because it could not be read.
+void tell_of_damage(const std::string& file, const trace::Summary& log);
+
 }  // namespace flexlom::tool
