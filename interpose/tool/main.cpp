@@ -1,8 +1,14 @@
 // flexlom, the command: starts programs under libflexlom.so and reads what it wrote.
+#include <errno.h>
+#include <fcntl.h>
 #include <fmt/format.h>
+#include <string.h>
+#include <unistd.h>
 
 #include <cstdio>
+#include <string>
 #include <string_view>
+#include <system_error>
 
 #include "interpose/tool/commands.h"
 #include "interpose/tool/output.h"
@@ -81,22 +87,64 @@ int help_command(Words words) {
   return command->run(Words(only_help, 1));
 }
 
+// The status of a command that could not do its work: as each documents it.
+int status_of_failure(std::string_view name) {
+  if (name == "run") return exit_launcher_failed;
+  return name == "leaks" ? exit_usage : 1;  // 1 of leaks: there are some
+}
+
+// A file opened while standard output is closed would get its number, and the text printed.
+void keep_closed_output_closed() {
+  if (fcntl(STDOUT_FILENO, F_GETFD) != -1) return;
+  const int unwritable = open("/dev/null", O_RDONLY | O_CLOEXEC);
+  if (unwritable < 0 || unwritable == STDOUT_FILENO) return;
+  dup3(unwritable, STDOUT_FILENO, O_CLOEXEC);
+  close(unwritable);
+}
+
+int dispatch(Words words) {
+  if (words.empty()) {
+    fmt::print(stderr, "{}", help_text);
+    return exit_usage;
+  }
+  const std::string_view name = words[0];
+  if (name == "help" || name == "--help" || name == "-h") return help_command(words.subspan(1));
+  const Command* command = find(name);
+  if (command == nullptr) {
+    complain(fmt::format("there is no command '{}'; see flexlom help", name));
+    return exit_usage;
+  }
+  if (name != "run") keep_closed_output_closed();  // that is the program's affair
+  return command->run(words.subspan(1));
+}
+
+// Why not all that was printed has been written; 0 when it has.
+int output_error() {
+  errno = 0;
+  if (fflush(stdout) == 0 && ferror(stdout) == 0) return 0;
+  return errno == 0 ? EIO : errno;
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
+  const Words words(argv + 1, argc > 0 ? static_cast<size_t>(argc - 1) : 0);
+  const int failed = status_of_failure(words.empty() ? "" : words[0]);
+  int status = failed;
+  std::string problem;
+  int error = 0;
   try {
-    Words words(argv + 1, argc > 0 ? static_cast<size_t>(argc - 1) : 0);
-    if (words.empty()) {
-      fmt::print(stderr, "{}", help_text);
-      return exit_usage;
-    }
-    std::string_view name = words[0];
-    if (name == "help" || name == "--help" || name == "-h") return help_command(words.subspan(1));
-    if (const Command* command = find(name)) return command->run(words.subspan(1));
-    complain(fmt::format("there is no command '{}'; see flexlom help", name));
-    return exit_usage;
-  } catch (const std::exception& problem) {
-    complain(problem.what());
-    return exit_launcher_failed;
+    status = dispatch(words);
+  } catch (const std::system_error& thrown) {  // fmt throws it, too
+    if (ferror(stdout) != 0) error = thrown.code().value();
+    problem = thrown.what();
+  } catch (const std::exception& thrown) {
+    problem = thrown.what();
   }
+  if (error == 0) error = output_error();
+  if (error == EPIPE) return status;  // the reader has seen enough
+  if (error != 0) problem = fmt::format("standard output: {}", strerror(error));
+  if (problem.empty()) return status;
+  complain(problem);
+  return failed;
 }

@@ -1,4 +1,5 @@
 // flexlom top: who runs under flexlom on this machine, again and again.
+#include <errno.h>
 #include <fmt/format.h>
 #include <signal.h>
 #include <time.h>
@@ -7,6 +8,7 @@
 #include <algorithm>
 #include <cstdio>
 #include <string_view>
+#include <system_error>
 
 #include "interpose/tool/arguments.h"
 #include "interpose/tool/commands.h"
@@ -99,7 +101,7 @@ top::Look look(const top::Layout& layout) {
   return found;
 }
 
-// False when nobody reads any more.
+// False when nobody reads any more. Throws when it cannot be written for another reason.
 bool print(const top::Look& found, const Settings& settings, bool first) {
   std::string text;
   if (settings.json) {
@@ -108,7 +110,12 @@ bool print(const top::Look& found, const Settings& settings, bool first) {
     if (!first) text += '\n';
     for (const std::string& line : top::lines(found, settings.layout)) text += line + "\n";
   }
-  return fwrite(text.data(), 1, text.size(), stdout) == text.size() && fflush(stdout) == 0;
+  if (fwrite(text.data(), 1, text.size(), stdout) == text.size() && fflush(stdout) == 0)
+    return true;
+  const int error = errno;
+  if (error != EPIPE) throw std::system_error(error, std::generic_category());
+  clearerr(stdout);  // is no error
+  return false;
 }
 
 int on_paper(const Settings& settings) {

@@ -5,7 +5,7 @@ $(eval $(call program,tests/tools_unit,$(TOOLS_TEST_SOURCES) \
 ALL += $(BUILD)/tests/tools_unit
 
 TESTS += $(BUILD)/tests/tools_unit tests/tools/launcher tests/tools/doctor tests/tools/install \
-  tests/tools/bootstrap tests/tools/trace_log tests/tools/export tests/tools/advise \
+  tests/tools/bootstrap tests/tools/trace_log tests/tools/export tests/tools/full_disk tests/tools/advise \
   tests/tools/html tests/tools/viewers/run tests/tools/walk_through tests/tools/completions
 
 # Where a GPU is there is PyTorch, as a rule, whose own reader of snapshots this asks.
