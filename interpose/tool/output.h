@@ -12,7 +12,10 @@ std::string human_time(uint64_t ns);             // "1.204 s", "2 h 03 min"
 std::string driver_release(int64_t version);     // 13000: "13.0"
 std::string json_string(std::string_view text);  // with quotes
 
-// Text of unknown origin for a terminal: control characters become spaces.
+// Text of unknown origin as UTF-8: bytes that are none become '?', as in JSON.
+std::string valid_utf8(std::string_view text);
+
+// The same for a terminal, or for readers of lines: control characters become spaces, too.
 std::string printable(std::string_view text);
 
 // A word that a POSIX shell reads back as `text`.

@@ -6,6 +6,8 @@
 #include <string>
 #include <string_view>
 
+#include "interpose/tool/output.h"
+
 namespace flexlom::tool {
 
 // Appends opcodes to a string. The caller keeps the order that the pickle machine needs: a
@@ -24,8 +26,9 @@ class Pickle {
   void append_all() { out_ += 'e'; }
   void yes() { out_ += '\x88'; }
 
-  // UTF-8, less than 4 GiB.
-  void text(std::string_view value) {
+  // Less than 4 GiB. A reader takes no snapshot that has one byte that is not UTF-8.
+  void text(std::string_view any) {
+    const std::string value = valid_utf8(any);
     out_ += 'X';
     little_endian(value.size(), 4);
     out_ += value;
