@@ -21,6 +21,7 @@ struct ExportOptions {
   uint64_t begin_ns = 0, end_ns = std::numeric_limits<uint64_t>::max();
   uint64_t min_bytes = 0;      // smaller allocations are left out
   bool counters_only = false;  // no event for each allocation
+  bool full_stacks = false;    // with every event, not once for each stack
   uint64_t limit = 100'000;    // the last events of each device, 0: all
 };
 

@@ -8,6 +8,7 @@
 
 #include "interpose/tool/export.h"
 #include "interpose/tool/output.h"
+#include "interpose/tool/short_names.h"
 
 namespace flexlom::tool {
 namespace {
@@ -111,6 +112,7 @@ class ChromeExporter : public Exporter {
   static constexpr int host = -1;  // among counters_
   // Beyond the greatest thread id of Linux: rows of ours among the program's threads.
   static constexpr uint64_t first_made_up_tid = (1 << 22) + 1;
+  static constexpr uint64_t stacks_tid = first_made_up_tid + Record::most_devices + 1;
 
   void event(const std::string& text) {
     out_.put(first_ ? "\n" : ",\n");
@@ -147,13 +149,20 @@ class ChromeExporter : public Exporter {
                         a.address, a.asked_bytes, a.given_bytes, a.host_bytes, a.device,
                         size_class(a.asked_bytes));
     if (site.stream != 0) text += fmt::format(R"(,"stream":"{:#x}")", site.stream);
-    if (site.frame != 0) text += R"(,"stack":)" + stack(log, site.frame);
+    if (site.frame != 0) {
+      if (options_.full_stacks) {
+        text += R"(,"stack":)" + whole_stack(log, site.frame);
+      } else {
+        text +=
+            fmt::format(R"(,"stack_id":{},"stack":{})", site.frame, stack(log, site.frame, at_ns));
+      }
+    }
     event(text + "}}");
     open_.insert_or_assign(a.address, std::move(open));
   }
 
   // As JSON, innermost first.
-  const std::string& stack(const Summary& log, trace::FrameId frame) {
+  const std::string& whole_stack(const Summary& log, trace::FrameId frame) {
     auto [place, is_new] = stacks_.try_emplace(frame);
     if (!is_new) return place->second;
     std::string text;
@@ -163,6 +172,27 @@ class ChromeExporter : public Exporter {
     }
     place->second = json_string(text);
     return place->second;
+  }
+
+  // The same, short. When a stack comes for the first time its whole text is put on a row of its
+  // own: with every allocation that has it, it would be most of a file that viewers can just take.
+  const std::string& stack(const Summary& log, trace::FrameId frame, uint64_t at_ns) {
+    auto [place, is_new] = short_stacks_.try_emplace(frame);
+    if (!is_new) return place->second;
+    if (short_stacks_.size() == 1) name_row(stacks_tid, "call stacks");
+    event(fmt::format(R"({{"ph":"i","s":"t","pid":{},"tid":{},"ts":{},"name":"stack {}",)"
+                      R"("args":{{"stack_id":{},"stack":{}}}}})",
+                      pid_, stacks_tid, microseconds(at_ns), frame, frame,
+                      whole_stack(log, frame)));
+    stacks_.erase(frame);
+    place->second = json_string(short_stack(log.frames.stack(frame)));
+    return place->second;
+  }
+
+  void name_row(uint64_t tid, std::string_view name) {
+    event(
+        fmt::format(R"({{"ph":"M","pid":{},"tid":{},"name":"thread_name","args":{{"name":"{}"}}}})",
+                    pid_, tid, name));
   }
 
   void began(const Record& record, const Summary& log, uint64_t at_ns) {
@@ -198,9 +228,7 @@ class ChromeExporter : public Exporter {
     const uint64_t tid = first_made_up_tid + static_cast<uint64_t>(record.device);
     if (!move_rows_[record.device]) {
       move_rows_[record.device] = true;
-      event(fmt::format(
-          R"({{"ph":"M","pid":{},"tid":{},"name":"thread_name","args":{{"name":"gpu{} moves"}}}})",
-          pid_, tid, record.device));
+      name_row(tid, fmt::format("gpu{} moves", record.device));
     }
     std::string text =
         fmt::format(R"({{"ph":"i","s":"t","pid":{},"tid":{},"ts":{},"name":"{}","args":{{)", pid_,
@@ -289,8 +317,8 @@ class ChromeExporter : public Exporter {
   const ExportOptions& options_;
   bool started_ = false, first_ = true;
   uint64_t pid_ = 1;
-  std::unordered_map<trace::FrameId, std::string> stacks_;  // put into words
-  std::unordered_map<uint64_t, Open> open_;                 // by address
+  std::unordered_map<trace::FrameId, std::string> stacks_, short_stacks_;  // as JSON
+  std::unordered_map<uint64_t, Open> open_;                                // by address
   std::map<int, Counters> counters_;
   std::map<int, bool> move_rows_;
   std::vector<char> kept_;  // by site

@@ -23,10 +23,12 @@ Turns a trace log ("-" is standard input) into what another tool opens. The form
               device, callers (if the log has them), driver call, stream, size class, place
   speedscope  the same for speedscope.app, all costs in one file
   chrome      a timeline for ui.perfetto.dev and chrome://tracing: bytes on device and host,
-              allocations, moves, failures
+              allocations, moves, failures. An allocation has the innermost callers; the event of
+              its stack_id, on the row "call stacks", has all of them
   torch       a PyTorch memory snapshot, for pytorch.org/memory_viz; pages that move are segments
               mapped and unmapped, and what lies on the host is shown as one more device
-  csv         one line for each event, with the levels after it
+  csv         one line for each event, with the levels after it; a call stack is written in the
+              first line that has it, and the lines with the same stack_id have the same
   -o FILE            write to FILE, not to standard output
   --cost COST        folded: what widths are (default peak_space): )";
 
@@ -36,6 +38,7 @@ constexpr const char* usage_rest = R"(
   --begin S --end S  chrome, csv: only from one second of the run to another
   --min-bytes SIZE   chrome, csv: without smaller allocations
   --counters         chrome: the levels only, no event for each allocation and move
+  --full-stacks      csv, chrome: the whole call stack with every event, not once for each stack
   --limit N          torch: the last N events of each device (default 100000; 0: all)
 {}The exit status is 1 when the log cannot be read at all, or the output cannot be written. Damaged
 lines are left out, and told of on standard error.
@@ -55,10 +58,11 @@ constexpr uint64_t most_chrome_bytes = uint64_t{256} << 20;
 constexpr std::array formats = {
     Format{"folded", folded_exporter, "--cost --focus --ignore"},
     Format{"speedscope", speedscope_exporter, "--focus --ignore"},
-    Format{"chrome", chrome_exporter, "--focus --ignore --begin --end --min-bytes --counters",
-           most_chrome_bytes, "--counters, --min-bytes, --begin and --end"},
+    Format{"chrome", chrome_exporter,
+           "--focus --ignore --begin --end --min-bytes --counters --full-stacks", most_chrome_bytes,
+           "--counters, --min-bytes, --begin and --end"},
     Format{"torch", torch_exporter, "--limit"},
-    Format{"csv", csv_exporter, "--begin --end --min-bytes"},
+    Format{"csv", csv_exporter, "--begin --end --min-bytes --full-stacks"},
 };
 
 struct Request {
@@ -100,6 +104,8 @@ bool format_option(Arguments& arguments, std::string_view option, ExportOptions&
     if (auto bytes = arguments.bytes()) options.min_bytes = *bytes;
   } else if (option == "--counters") {
     options.counters_only = true;
+  } else if (option == "--full-stacks") {
+    options.full_stacks = true;
   } else if (option == "--limit") {
     if (auto number = arguments.number()) options.limit = *number;
   } else {

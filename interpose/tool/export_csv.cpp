@@ -15,7 +15,7 @@ using trace::Summary;
 
 constexpr const char* heading =
     "time_s,kind,device,address,asked_bytes,given_bytes,host_bytes,call,stream,tid,seq,code,note,"
-    "in_use_bytes,spilled_bytes,device_frames_bytes,host_frames_bytes,stack\n";
+    "in_use_bytes,spilled_bytes,device_frames_bytes,host_frames_bytes,stack_id,stack\n";
 
 std::string quoted(std::string_view text) {
   const std::string plain = printable(text);
@@ -85,7 +85,13 @@ class CsvExporter : public Exporter {
     } else {
       line_ += ",,,";
     }
-    fmt::format_to(out, ",{},{}\n", log.host_held.now_bytes, stack_of(record, log));
+    fmt::format_to(out, ",{},", log.host_held.now_bytes);
+    if (const trace::FrameId frame = log.frames.find(record.frame); frame != 0) {
+      fmt::format_to(out, "{},{}", frame, stack_of(frame, log));
+    } else {
+      line_ += ',';
+    }
+    line_ += '\n';
     out_.put(line_);
   }
 
@@ -97,11 +103,12 @@ class CsvExporter : public Exporter {
     started_ = true;
   }
 
-  // Outermost first, joined by ';'.
-  const std::string& stack_of(const Record& record, const Summary& log) {
-    const trace::FrameId frame = log.frames.find(record.frame);
+  // Outermost first, joined by ';'. Only once for each stack, unless all are wanted: many rows have
+  // the same few, and the names of C++ are long.
+  const std::string& stack_of(trace::FrameId frame, const Summary& log) {
+    static const std::string written_before;
     auto [place, is_new] = stacks_.try_emplace(frame);
-    if (!is_new) return place->second;
+    if (!is_new) return options_.full_stacks ? place->second : written_before;
     const std::vector<trace::FrameLabel> stack = log.frames.stack(frame);
     std::string text;
     for (auto label = stack.rbegin(); label != stack.rend(); ++label)

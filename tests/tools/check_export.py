@@ -128,6 +128,7 @@ def check_chrome(log, export):
     events = file["traceEvents"]
     assert isinstance(file["metadata"], dict)
     open_spans, ids = {}, set()
+    rows, stacks = {}, {}  # names by tid; call stacks by number
     phases = collections.Counter()
     times = [r["t"] for r in records_of(log) if isinstance(r.get("t"), int)]
     length_us = (max(times) - times[0]) / 1000
@@ -139,6 +140,7 @@ def check_chrome(log, export):
         assert isinstance(event["name"], str) and event["name"].isascii(), event
         if phase == "M":
             assert event["name"] in ("process_name", "thread_name") and event["args"]["name"], event
+            rows[event["tid"]] = event["args"]["name"]
             continue
         assert isinstance(event["ts"], (int, float)) and 0 <= event["ts"] <= length_us + 1, event
         if phase == "C":
@@ -151,6 +153,9 @@ def check_chrome(log, export):
             assert re.fullmatch(r"0x[0-9a-f]+", key), event
             if phase == "b":
                 assert key not in ids, "an id comes twice"
+                if "stack_id" in event["args"]:
+                    whole, short = stacks[event["args"]["stack_id"]], event["args"]["stack"]
+                    assert 0 < len(short.encode()) <= 160 and whole.split(" < ")[0], event
                 ids.add(key)
                 open_spans[key] = event
             else:
@@ -160,6 +165,10 @@ def check_chrome(log, export):
                 assert event["ts"] >= begin["ts"], (begin, event)
         elif phase == "i":
             assert event["s"] in "tpg", event
+            if rows.get(event.get("tid")) == "call stacks":
+                number = event["args"]["stack_id"]
+                assert number not in stacks, "a stack comes twice"
+                stacks[number] = event["args"]["stack"]
     assert len({event["pid"] for event in events}) == 1, "more than one process"
     for name, samples in levels.items():
         at = [ts for ts, _ in samples]
