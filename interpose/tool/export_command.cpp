@@ -123,6 +123,8 @@ void check(Arguments& arguments, const Request& request) {
       return arguments.complain_about(
           fmt::format("{} means nothing to the format {}", option, request.format->name));
   }
+  if (request.options.begin_ns > request.options.end_ns)
+    return arguments.complain_about("--begin is after --end: there is nothing in between");
   const std::optional<std::string> log = arguments.one_file();
   if (!log) return;
   if (would_replace(request.output, *log))
