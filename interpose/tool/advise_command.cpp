@@ -348,10 +348,13 @@ int advise_command(Words words) {
       if (!text) continue;
       const auto parts = split(*text);
       double rates[2] = {0, 0};
-      for (size_t i = 0; i < parts.size() && i < 2; ++i)
-        std::from_chars(parts[i].data(), parts[i].data() + parts[i].size(), rates[i]);
-      if (parts.size() != 2 || !(rates[0] >= 0.1 && rates[1] >= 0.1) || rates[0] > 1e5 ||
-          rates[1] > 1e5) {
+      bool numbers = parts.size() == 2;
+      for (size_t i = 0; numbers && i < 2; ++i) {
+        const char* const end = parts[i].data() + parts[i].size();
+        const auto [rest, problem] = std::from_chars(parts[i].data(), end, rates[i]);
+        numbers = problem == std::errc() && rest == end;
+      }
+      if (!numbers || !(rates[0] >= 0.1 && rates[1] >= 0.1) || rates[0] > 1e5 || rates[1] > 1e5) {
         arguments.complain_about("--link needs two rates in GB/s, such as 55.4,51");
         continue;
       }
