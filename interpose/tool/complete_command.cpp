@@ -20,6 +20,7 @@
 #include "interpose/tool/child.h"
 #include "interpose/tool/commands.h"
 #include "interpose/tool/export.h"
+#include "interpose/tool/top.h"
 
 namespace flexlom::tool {
 namespace {
@@ -109,6 +110,15 @@ std::optional<Values> values_of(const std::vector<HelpOption>& options, std::str
   if (option == options.end() || option->value.empty()) return std::nullopt;
   if (name == "--to") return Values{false, words_of(format_names())};
   if (name == "--cost") return Values{false, words_of(cost_names())};
+  if (name == "--sort") {
+    Values orders;
+    for (const top::OrderName& order : top::order_names) orders.words.emplace_back(order.word);
+    return orders;
+  }
+  // "--only LIST  of malloc, async, ..."
+  static const std::regex choice("of ([a-z]+(, [a-z]+)+)");
+  std::smatch match;
+  if (std::regex_match(option->about, match, choice)) return Values{false, words_of(match[1])};
   for (size_t i = 0; i < option_count; i++) {
     const OptionRow& row = option_table[i];
     if (name != std::string("--") + row.option) continue;

@@ -23,10 +23,10 @@ constexpr double kShortest_s = 0.1, kLongest_s = 3600;
 
 constexpr std::string_view help_text = R"(usage: flexlom top [OPTIONS]
 
-  --once          one look, then end
-  --json          one JSON object for each look, on a line of its own
-  --every=SECONDS time between looks, 2 by default
-  --sort=WORD     device (default), host, moved, in-place, largest, age or pid
+  --once           one look, then end
+  --json           one JSON object for each look, on a line of its own
+  --every SECONDS  time between looks, 2 by default
+  --sort WORD      device (default), host, moved, in-place, largest, age or pid
 
 Shows the processes of this user that have allocated under flexlom: memory held on the device of its
 budget, memory held on the host, bytes per second moved up to the device and down to the host and
