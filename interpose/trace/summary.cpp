@@ -56,7 +56,12 @@ bool Summary::add_line(uint64_t number, std::string_view line, bool cut) {
   }
   const uint64_t at_ns = record_.t_ns.value_or(last_ns);
   record_ns_ = at_ns;
-  if (records++ == 0) first_ns = at_ns;
+  records++;
+  // Modules and frames have no time: where the header was lost they may come first.
+  if (record_.t_ns && !first_is_known_) {
+    first_ns = at_ns;
+    first_is_known_ = true;
+  }
   last_ns = std::max(last_ns, at_ns);
 
   switch (record_.kind) {

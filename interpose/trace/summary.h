@@ -186,6 +186,7 @@ class Summary {
 
   Record record_;
   uint64_t record_ns_ = 0;
+  bool first_is_known_ = false;  // first_ns
   uint64_t line_number_ = 0;
   uint64_t finding_lines_ = 0;
   uint64_t holder_steps_ = 0;                            // spent on holders_now()

@@ -39,6 +39,21 @@ TEST_CASE("peaks are per device and know their time and their host part") {
   CHECK(log.sites[spilled].spilled_count == 1);
 }
 
+TEST_CASE("a log begins with the first record that has a time") {
+  Summary log = summarize({
+      R"({"kind":"module","base":"0x1000","begin":"0x1000","end":"0x2000","path":"/bin/x"})",
+      R"({"kind":"frame","id":1,"ip":"0x1100"})",
+      R"({"kind":"alloc","seq":1,"t":86400000000000,"device":0,"address":"0x10","asked_bytes":8})",
+      R"({"kind":"free","t":86400000000500,"device":0,"address":"0x10"})",
+  });
+  CHECK(log.first_ns == 86400000000000);
+  CHECK(log.since_start(log.devices.at(0).in_use.most_at_ns) == 0);
+  CHECK(log.since_start(log.last_ns) == 500);
+  // A time of zero is one, too.
+  log = summarize({R"({"kind":"warning","t":0})", R"({"kind":"warning","t":7})"});
+  CHECK(log.since_start(log.last_ns) == 7);
+}
+
 TEST_CASE("a spill before or after its alloc counts once") {
   for (bool before : {true, false}) {
     std::string spill =
