@@ -18,14 +18,28 @@ class MemoryPools {
   void destroyed(CUmemoryPool pool) noexcept;
   // The device of a pool that we serve; -1 for one that we do not.
   int device_of(CUmemoryPool pool) noexcept;
+  // The driver took these: who may reach what is allocated from the pool.
+  void access_set(CUmemoryPool pool, const CUmemAccessDesc* access, size_t count) noexcept;
+  // Who may reach a pool of this device, a bit for each device.
+  uint64_t peers_of(int device) noexcept;
   // What an allocation without a pool comes from: the device's current pool.
   CUmemoryPool current(int device) noexcept;
 
  private:
+  struct Served {
+    int device;
+    uint64_t peers;
+  };
+  // With the mutex held; out of host memory the last two throw.
+  Served* find(CUmemoryPool pool) noexcept;
+  void find_default(int device);
+  void find_defaults();
+
   static constexpr int kDevices = 64;
-  std::mutex mutex_;  // guards both
-  std::unordered_map<CUmemoryPool, int> served_;
+  std::mutex mutex_;  // guards all below
+  std::unordered_map<CUmemoryPool, Served> served_;
   bool default_known_[kDevices] = {};
+  bool defaults_known_ = false;
 };
 
 }  // namespace flexlom

@@ -42,7 +42,7 @@ uint64_t host_budget(const Options& options) {
 }
 
 pool::PoolConfig pool_config(const Options& options, Listener& listener,
-                             std::function<void()> publish) {
+                             std::function<void()> publish, std::function<uint64_t(int)> peers) {
   pool::PoolConfig config;
 #ifdef __SANITIZE_THREAD__
   config.base_hint = 0;  // the sanitizer keeps its shadow where our addresses would be
@@ -51,6 +51,7 @@ pool::PoolConfig pool_config(const Options& options, Listener& listener,
   config.idle_trim_ms = options.idle_trim_ms;
   config.device_budget = &device_budget;
   config.user = const_cast<Options*>(&options);
+  config.peers = std::move(peers);
   config.guard = options.guard;
   // What is guarded stays where it was first placed: an address that faults today faults tomorrow.
   config.gate = options.guard ? nullptr : &doors::gate;
@@ -94,7 +95,9 @@ Runtime::Runtime(Options given)
                           : nullptr),
       guard_stacks(listener.stacks()),
       pool(driver, doors::gate.beside.work_submitted, &listener,
-           pool_config(options, listener, [this] { publisher.publish(pool); })),
+           pool_config(
+               options, listener, [this] { publisher.publish(pool); },
+               [this](int device) { return memory_pools.peers_of(device); })),
       launches(options.trace_launches ? listener.writer() : nullptr) {
   listener.opened(pool);
   if (launches.on()) doors::gate.beside.watching.store(true, std::memory_order_relaxed);

@@ -31,6 +31,14 @@ DevicePool* Pool::device(int ordinal) noexcept {
   }
 }
 
+DevicePool* Pool::opened(int ordinal) noexcept {
+  if (ordinal < 0 || ordinal >= kMaxDevices) return nullptr;
+  const auto& slot = devices_[static_cast<size_t>(ordinal)];
+  if (DevicePool* p = slot.load(std::memory_order_acquire)) return p;
+  std::lock_guard lock(mutex_);
+  return slot.load(std::memory_order_relaxed);
+}
+
 DevicePool* Pool::open_device(int ordinal) {
   std::lock_guard lock(mutex_);
   const size_t i = static_cast<size_t>(ordinal);
@@ -87,6 +95,10 @@ DevicePool* Pool::open_device(int ordinal) {
   }
   for (const int device : seen_) {
     if (device != ordinal) pool->allow_access(device, true);
+  }
+  const uint64_t peers = config_.peers ? config_.peers(ordinal) : 0;
+  for (int device = 0; device < kMaxDevices; ++device) {
+    if (device != ordinal && (peers >> device & 1) != 0) pool->allow_access(device);
   }
   DevicePool* raw = pool.get();
   owned_.push_back(std::move(pool));

@@ -29,6 +29,8 @@ struct PoolConfig {
   uint64_t host_budget_bytes = 0;
   int64_t idle_trim_ms = 5000;  // -1: cached frames are never given back for being idle
   BudgetOf device_budget = nullptr;
+  // Who reaches a device's pages from the first one on, a bit for each device; may be empty.
+  std::function<uint64_t(int device)> peers;
   Gate* gate = nullptr;                      // what submissions pass; null: pages are never moved
   void (*heavy_fence)() noexcept = nullptr;  // see fence.h
   bool guard = false;                        // guard.h; with it, `gate` must be null
@@ -46,6 +48,8 @@ class Pool {
 
   // Null when this device is not pooled: no VMM, or the driver refused the address space.
   DevicePool* device(int ordinal) noexcept;
+  // The same without opening it: null before its first use. Waits while it is being opened.
+  DevicePool* opened(int ordinal) noexcept;
   // The pool that owns an address, or null.
   DevicePool* owner(CUdeviceptr address) const noexcept {
     DevicePool* p =

@@ -11,7 +11,7 @@ namespace {
 // The device of a pool that we serve and that has been used; -1: nothing of ours to add.
 int device_of(Runtime& rt, CUmemoryPool pool) {
   const int device = rt.memory_pools.device_of(pool);
-  return device >= 0 && rt.pool.device(device) != nullptr ? device : -1;
+  return rt.pool.opened(device) != nullptr ? device : -1;
 }
 
 uint64_t share(Runtime& rt, int device, CUmemoryPool pool, CUmemPool_attribute attribute) {
@@ -94,9 +94,11 @@ CUresult cuMemPoolSetAccess(CUmemoryPool pool, const CUmemAccessDesc* access, si
   Runtime* rt = enter(Entry::cuMemPoolSetAccess);
   const CUresult r = FORWARD(cuMemPoolSetAccess, pool, access, count);
   if (r != CUDA_SUCCESS || rt == nullptr) return r;
+  InsidePool inside;
+  // First: a device that is opened at this moment either finds it there, or is found below.
+  rt->memory_pools.access_set(pool, access, count);
   const int device = device_of(*rt, pool);
   if (device < 0) return r;
-  InsidePool inside;
   for (size_t i = 0; i < count; ++i) {
     if (access[i].location.type != CU_MEM_LOCATION_TYPE_DEVICE) continue;
     if (access[i].flags != CU_MEM_ACCESS_FLAGS_PROT_READWRITE) continue;

@@ -48,5 +48,5 @@ ifeq ($(filter asan tsan,$(MODE)),)
 ALL += $(PRELOAD_ALL)
 TESTS += tests/preload/doors tests/preload/processes tests/preload/bystanders tests/preload/object \
   tests/preload/environment tests/preload/entry_points tests/preload/sharing \
-  tests/preload/contexts
+  tests/preload/contexts tests/preload/devices
 endif
