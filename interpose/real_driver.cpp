@@ -60,8 +60,13 @@ bool RealDriver::probe_host(int device, Probed* probed, CUresult* error) noexcep
 
 CUresult RealDriver::facts(int device, pool::DeviceFacts* out) noexcept {
   if (device < 0 || device >= kDevices) return CUDA_ERROR_INVALID_DEVICE;
+  // The driver tells what is free on the current context's device, whichever that is.
+  CUdevice current = -1;
+  CUresult r = CALL(cuCtxGetDevice, &current);
+  if (r == CUDA_SUCCESS && current != device) r = CUDA_ERROR_INVALID_CONTEXT;
+  if (r != CUDA_SUCCESS) return r;
   size_t total = 0, available = 0;
-  CUresult r = CALL(cuMemGetInfo_v2, &available, &total);
+  r = CALL(cuMemGetInfo_v2, &available, &total);
   if (r != CUDA_SUCCESS) return r;
   Probed probed;
   probed.shareable =

@@ -32,7 +32,8 @@ class Driver {
  public:
   virtual ~Driver() = default;
 
-  // Answers for the device of the current context.
+  // Answers for the device of the current context; for another one it is an error, and may be asked
+  // again.
   virtual CUresult facts(int device, DeviceFacts* out) noexcept = 0;
 
   // Address space. `hint` may be 0; the driver may ignore it. Nothing is accessible until mapped.
