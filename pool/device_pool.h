@@ -215,6 +215,8 @@ class DevicePool {
   // Gives back what was idle for `ticks` sweeps, and makes host frames ahead when the budget nears.
   void sweep(uint64_t ticks);
   uint64_t trim(uint64_t keep_bytes);  // cached device frames beyond `keep_bytes` go back now
+  // All of them, those too that running work is about to leave.
+  uint64_t release_idle();
   bool wants_host_frames() const;
   void make_host_frame();  // one, outside all locks while the driver works
   // Growth has brought the budget near: the keeper has work. True once for each time.

@@ -21,6 +21,9 @@ constexpr unsigned kMostHostFrames = 16;
 // A copy is kept for as many idle times as this: a round of a program that is ten times as large as
 // the device takes seconds, and a copy may save its page the way down.
 constexpr uint64_t kCopyPatience = 12;
+// The driver needs memory that is freed behind running work: its own cuMemFree would have waited,
+// without a bound.
+constexpr uint64_t kReleaseWait_ns = 2'000'000'000;
 
 }  // namespace
 
@@ -145,6 +148,16 @@ uint64_t DevicePool::trim(uint64_t keep_bytes) {
   if (cached <= keep_bytes) return 0;
   reclaim(cached - keep_bytes, ~uint64_t{0});
   return frames_.release_spare(Where::device, cached - keep_bytes);
+}
+
+uint64_t DevicePool::release_idle() {
+  uint64_t epoch = 0;
+  {
+    std::lock_guard lock(mutex_);
+    epoch = newest_pending_epoch();
+  }
+  if (epoch != 0) fence_.wait(epoch, kReleaseWait_ns);
+  return trim(0);
 }
 
 }  // namespace flexlom::pool

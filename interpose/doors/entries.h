@@ -34,8 +34,9 @@ inline constexpr unsigned kEntryCount = 0
     ;
 
 // pass: none; gate: it submits work; look: it waits for work or asks after it, and in guard mode
-// its answer is looked at; own: it has behaviour of its own.
-enum class DoorKind : uint8_t { pass, gate, look, own };
+// its answer is looked at; room: the driver takes device memory in it, and gets idle memory of ours
+// when it has no other; own: it has behaviour of its own.
+enum class DoorKind : uint8_t { pass, gate, look, room, own };
 
 struct EntryInfo {
   const char* name;

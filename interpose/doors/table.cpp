@@ -8,6 +8,7 @@
 #include "interpose/heat/names.h"
 #include "interpose/hooks/own.h"
 #include "interpose/reach.h"
+#include "interpose/room.h"
 #include "interpose/watch.h"
 
 namespace flexlom::doors {
@@ -29,6 +30,15 @@ struct GateDoor<E, CUresult (*)(A...)> {
       guard::refused_range(E);
       return CUDA_ERROR_INVALID_VALUE;
     }
+    const CUresult r = submit(real, a...);
+    if constexpr (room::taken_by(E)) {
+      if (room::made_after(r)) [[unlikely]]
+        return submit(real, a...);
+    }
+    return r;
+  }
+
+  [[gnu::always_inline]] static CUresult submit(CUresult (*real)(A...), A... a) {
     if (gate.beside.watching.load(std::memory_order_relaxed)) [[unlikely]]
       return watched(real, a...);
     const Submission submission;
@@ -89,6 +99,22 @@ struct LookDoor<E, CUresult (*)(A...)> {
   }
 };
 
+// Calls in which the driver takes device memory.
+template <Entry E, class F>
+struct RoomDoor;
+
+template <Entry E, class... A>
+struct RoomDoor<E, CUresult (*)(A...)> {
+  static CUresult call(A... a) {
+    const auto real = original_as<CUresult (*)(A...)>(E);
+    if (real == nullptr) [[unlikely]]
+      return CUDA_ERROR_NOT_SUPPORTED;
+    count(E);
+    const CUresult r = real(a...);
+    return room::made_after(r) ? real(a...) : r;
+  }
+};
+
 }  // namespace
 
 #define FLEXLOM_DOOR_pass(symbol, prototype) nullptr
@@ -96,6 +122,8 @@ struct LookDoor<E, CUresult (*)(A...)> {
   reinterpret_cast<void*>(&GateDoor<Entry::symbol, decltype(&::prototype)>::call)
 #define FLEXLOM_DOOR_look(symbol, prototype) \
   reinterpret_cast<void*>(&LookDoor<Entry::symbol, decltype(&::prototype)>::call)
+#define FLEXLOM_DOOR_room(symbol, prototype) \
+  reinterpret_cast<void*>(&RoomDoor<Entry::symbol, decltype(&::prototype)>::call)
 #define FLEXLOM_DOOR_own(symbol, prototype) reinterpret_cast<void*>(&own::symbol)
 
 void* const door_of[kEntryCount] = {
@@ -117,6 +145,12 @@ void* const door_of[kEntryCount] = {
 #define FLEXLOM_DOOR_look_ptr(symbol, prototype) \
   reinterpret_cast<void*>(                       \
       &flexlom::doors::LookDoor<flexlom::doors::Entry::symbol, decltype(&::prototype)>::call)
+#define FLEXLOM_EXPORT_room(symbol, prototype)                                           \
+  extern "C" __attribute__((visibility("hidden"))) void* const flexlom_export_##symbol = \
+      FLEXLOM_DOOR_room_ptr(symbol, prototype);
+#define FLEXLOM_DOOR_room_ptr(symbol, prototype) \
+  reinterpret_cast<void*>(                       \
+      &flexlom::doors::RoomDoor<flexlom::doors::Entry::symbol, decltype(&::prototype)>::call)
 #define FLEXLOM_EXPORT_own(symbol, prototype)                                            \
   extern "C" __attribute__((visibility("hidden"))) void* const flexlom_export_##symbol = \
       reinterpret_cast<void*>(&flexlom::own::symbol);

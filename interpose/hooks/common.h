@@ -4,15 +4,21 @@
 #include "interpose/doors/gate.h"
 #include "interpose/doors/originals.h"
 #include "interpose/hooks/own.h"
+#include "interpose/room.h"
 #include "interpose/runtime.h"
 
 namespace flexlom {
 
-// The driver's own answer. A call this driver does not have is NOT_SUPPORTED.
+// The driver's own answer, with the room it needs. A call this driver does not have is
+// NOT_SUPPORTED.
 template <class F, class... A>
 inline CUresult forward(doors::Entry entry, A... args) noexcept {
   const F real = doors::original_as<F>(entry);
-  return real != nullptr ? real(args...) : CUDA_ERROR_NOT_SUPPORTED;
+  if (real == nullptr) return CUDA_ERROR_NOT_SUPPORTED;
+  const CUresult r = real(args...);
+  if (room::taken_by(entry) && room::made_after(r)) [[unlikely]]
+    return real(args...);
+  return r;
 }
 
 #define FORWARD(symbol, ...) \

@@ -12,6 +12,7 @@ namespace flexlom::own {
 #define FLEXLOM_OWN_pass(symbol, prototype)
 #define FLEXLOM_OWN_gate(symbol, prototype)
 #define FLEXLOM_OWN_look(symbol, prototype)
+#define FLEXLOM_OWN_room(symbol, prototype)
 #define FLEXLOM_OWN_own(symbol, prototype) \
   extern std::remove_pointer_t<decltype(&::prototype)> symbol;
 #define FLEXLOM_ENTRY(symbol, prototype, door) FLEXLOM_OWN_##door(symbol, prototype)

@@ -178,6 +178,7 @@ struct Row {
 #define ROW_pass(symbol, prototype)
 #define ROW_own(symbol, prototype)
 #define ROW_look(symbol, prototype)
+#define ROW_room(symbol, prototype)
 #define ROW_gate(symbol, prototype) {#symbol, &Call<Entry::symbol, decltype(&::prototype)>::run},
 const Row rows[] = {
 #define FLEXLOM_ENTRY(symbol, prototype, door) ROW_##door(symbol, prototype)

@@ -12,7 +12,7 @@ namespace preload {
 
 struct Row {
   const char* symbol;
-  const char* door;  // "pass", "gate" or "own"
+  const char* door;  // as in the table
   bool pass() const { return std::strcmp(door, "pass") == 0; }
   bool gate() const { return std::strcmp(door, "gate") == 0; }
 };
