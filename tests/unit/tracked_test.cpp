@@ -37,10 +37,11 @@ struct TrackedBench : MoveBench {
     pool->submitted(touched.tick);
   }
   void work(const std::vector<CUdeviceptr>& named) { submitted(begin(named)); }
+  // Without a check of its own: those are for one thread.
   void end(CUcontext ended) {
     const std::lock_guard no_moves(mover.mutex());
     mover.release_context(ended);
-    CHECK(fence.destroy_events(ended));
+    fence.destroy_events(ended);
     fence.remove_context(ended);
   }
   // What is over is known.
