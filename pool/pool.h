@@ -17,8 +17,6 @@
 
 namespace flexlom::pool {
 
-inline constexpr int kMaxDevices = 64;
-
 // Decides a device's budget from what is known of it when it first allocates.
 using BudgetOf = uint64_t (*)(void* user, int device, const DeviceFacts& facts);
 

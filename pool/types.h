@@ -12,6 +12,8 @@
 
 namespace flexlom::pool {
 
+inline constexpr int kMaxDevices = 64;
+
 inline constexpr size_t kGranule = size_t{2} << 20;
 inline constexpr unsigned kGranuleShift = 21;
 inline constexpr unsigned kMaxPageOrder =

@@ -11,7 +11,10 @@ namespace {
 
 constexpr uint64_t kStuck_ns = 50'000'000;     // no work has ended for this long
 constexpr uint64_t kPause_ns = 1'000'000'000;  // then nothing is tried for a while
-constexpr uint32_t kMarkEvery = 4;             // submissions
+// Marks: after so many submissions, but not more often than this, because one costs as much as a
+// launch (an event is recorded) and work that is launched faster than that is short.
+constexpr uint32_t kMarkEvery = 4;
+constexpr uint64_t kMarkSoonest_ns = 50'000;
 // Looking ahead: rounds without anything to bring in, until somebody has used pages again, and how
 // long it goes on after the last page that was brought in.
 constexpr uint64_t kSlice_ns = 200'000;
@@ -48,10 +51,15 @@ bool Tracked::worth_trying() const noexcept {
 }
 
 void Tracked::note_use(DevicePool& pool) noexcept {
-  if (uses_.fetch_add(1, std::memory_order_relaxed) % kMarkEvery != 0) return;
+  Marks& marks = marks_[pool.device()];
+  if (marks.uses.fetch_add(1, std::memory_order_relaxed) % kMarkEvery != 0) return;
+  const uint64_t now = ThreadSync::now_ns();
+  uint64_t last = marks.last_ns.load(std::memory_order_relaxed);
+  if (now - last < kMarkSoonest_ns ||
+      !marks.last_ns.compare_exchange_strong(last, now, std::memory_order_relaxed))
+    return;
   pool.mark_uses();
-  if (!scouting_.load(std::memory_order_relaxed) &&
-      ThreadSync::now_ns() < until_ns_.load(std::memory_order_relaxed))
+  if (!scouting_.load(std::memory_order_relaxed) && now < until_ns_.load(std::memory_order_relaxed))
     scout_.nudge();
 }
 

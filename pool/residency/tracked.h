@@ -71,7 +71,12 @@ class Tracked {
   Mover& mover_;
   Fence& fence_;
   std::atomic<uint64_t> not_before_ns_{0};
-  std::atomic<uint32_t> uses_{0};
+  // Of each device: where its work has come to is marked now and then.
+  struct Marks {
+    std::atomic<uint32_t> uses{0};
+    std::atomic<uint64_t> last_ns{0};
+  };
+  Marks marks_[kMaxDevices];
 
   // Guarded by mover_.mutex(): where pages were last brought in for a submission.
   DevicePool* pool_ = nullptr;
