@@ -75,10 +75,12 @@ pool::PoolConfig pool_config(const Options& options, Listener& listener,
 // The answers to "which context, which device" of the last call on this thread.
 struct LastContext {
   CUcontext context;
+  CUcontext owner;  // of memory made in it
   int device;
   unsigned generation;
 };
-thread_local LastContext last_context __attribute__((tls_model("initial-exec"))) = {nullptr, 0, 0};
+thread_local LastContext last_context
+    __attribute__((tls_model("initial-exec"))) = {nullptr, nullptr, 0, 0};
 std::atomic<unsigned> context_generation{1};
 
 pid_t armed_pid = 0;  // written once, before armed is published
@@ -114,14 +116,16 @@ Runtime::Runtime(Options given)
   soft_oom_.store(options.soft_oom == SoftOom::on, std::memory_order_relaxed);
 }
 
-CUresult Runtime::current(CUcontext* context, int* device) noexcept {
+CUresult Runtime::current(CUcontext* context, int* device, CUcontext* own) noexcept {
   const auto get_current = FLEXLOM_ORIGINAL(cuCtxGetCurrent);
   if (get_current == nullptr) return CUDA_ERROR_NOT_INITIALIZED;
   const CUresult r = get_current(context);
   if (r != CUDA_SUCCESS) return r;
   if (*context == nullptr) return CUDA_ERROR_INVALID_CONTEXT;
+  if (own != nullptr) *own = *context;
   const unsigned generation = context_generation.load(std::memory_order_acquire);
   if (last_context.context == *context && last_context.generation == generation) [[likely]] {
+    *context = last_context.owner;
     *device = last_context.device;
     return CUDA_SUCCESS;
   }
@@ -129,9 +133,12 @@ CUresult Runtime::current(CUcontext* context, int* device) noexcept {
   CUdevice found = 0;
   const CUresult d = FLEXLOM_ORIGINAL(cuCtxGetDevice)(&found);
   if (d != CUDA_SUCCESS) return d;
+  const CUcontext met = *context;
+  if (const CUresult g = green_contexts.owner_of_current(found, context); g != CUDA_SUCCESS)
+    return g;
   pool.add_context(*context);
   look_for_caching_allocator();
-  last_context = {*context, found, generation};
+  last_context = {met, *context, found, generation};
   *device = found;
   return CUDA_SUCCESS;
 }
@@ -212,7 +219,7 @@ void Runtime::context_ended(CUcontext context) noexcept {
     ended_.push_back(context);
     any_ended_.store(true, std::memory_order_release);
   }
-  context_generation.fetch_add(1, std::memory_order_acq_rel);
+  forget_current();
   const stacks::Caller caller(listener.stacks());
   pool.end_context(context);
 }
@@ -222,8 +229,12 @@ void Runtime::context_born(CUcontext context) noexcept {
   pool.add_context(context);
   if (!any_ended_.load(std::memory_order_acquire)) return;
   std::lock_guard lock(mutex_);
-  if (std::erase(ended_, context) > 0) context_generation.fetch_add(1, std::memory_order_acq_rel);
+  if (std::erase(ended_, context) > 0) forget_current();
   any_ended_.store(!ended_.empty(), std::memory_order_release);
+}
+
+void Runtime::forget_current() noexcept {
+  context_generation.fetch_add(1, std::memory_order_acq_rel);
 }
 
 bool Runtime::destroyed_context_is_current() noexcept {

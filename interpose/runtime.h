@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "interpose/captures.h"
+#include "interpose/green_contexts.h"
 #include "interpose/guard/guard.h"
 #include "interpose/guard/stacks.h"
 #include "interpose/ipc/exporter.h"
@@ -33,13 +34,16 @@ class Runtime {
   explicit Runtime(Options options);
 
   // The current context and its device; an error exactly when cuCtxGetCurrent gives one, and
-  // CUDA_ERROR_INVALID_CONTEXT when there is no current context.
-  CUresult current(CUcontext* context, int* device) noexcept;
+  // CUDA_ERROR_INVALID_CONTEXT when there is no current context. Of a green context it is the
+  // primary one, which memory belongs to; `own`: the current one itself.
+  CUresult current(CUcontext* context, int* device, CUcontext* own = nullptr) noexcept;
   // A context ended: cached answers about it are void, and while its handle is current (before it
   // comes to life again) calls are the driver's to answer.
   void context_ended(CUcontext context) noexcept;
   void context_born(CUcontext context) noexcept;
   bool destroyed_context_is_current() noexcept;
+  // Cached answers about the current context are void.
+  static void forget_current() noexcept;
   // For pool::Request::caller_trims: null unless a caching allocator that trims itself is loaded.
   bool (*trimming_caller() noexcept)();
   // Exit handlers run: from now on the driver may be gone. Its answer when it is, else SUCCESS.
@@ -57,6 +61,7 @@ class Runtime {
   pool::Pool pool;
   ProgramFrames program_frames{pool};
   Captures captures{pool.fence()};
+  GreenContexts green_contexts;
   MemoryPools memory_pools;
   Sampler sampler;
   LaunchTrace launches;

@@ -66,6 +66,7 @@ void go_by_stream(Runtime& rt, CUstream stream, pool::Request* request) {
   if (!is_handle(stream) || rt.pool.fence().contexts() < 2 ||
       FORWARD(cuStreamGetCtx, stream, &context) != CUDA_SUCCESS || context == request->context)
     return;
+  context = rt.green_contexts.owner_of(stream, context);
   request->context = context;
   request->device = rt.pool.fence().add_context(context);
 }
@@ -74,7 +75,8 @@ CUresult allocate(Runtime* rt, const char* call, CUdeviceptr* out, size_t bytes,
                   CUstream stream, bool per_thread) {
   if (rt == nullptr || out == nullptr || bytes == 0) return CUDA_ERROR_NOT_SUPPORTED;
   pool::Request request;
-  if (rt->current(&request.context, &request.device) != CUDA_SUCCESS)
+  CUcontext own = nullptr;  // a green context has default streams of its own
+  if (rt->current(&request.context, &request.device, &own) != CUDA_SUCCESS)
     return CUDA_ERROR_NOT_SUPPORTED;
   if (capturing(*rt, stream, per_thread)) return CUDA_ERROR_NOT_SUPPORTED;
   if (!stream_exists(stream, per_thread)) return CUDA_ERROR_NOT_SUPPORTED;
@@ -92,7 +94,7 @@ CUresult allocate(Runtime* rt, const char* call, CUdeviceptr* out, size_t bytes,
   request.kind = pool::Kind::async;
   // PyTorch's allocator of stream-ordered memory does not ask again.
   if (rt->options.soft_oom == SoftOom::on) request.caller_trims = rt->trimming_caller();
-  request.stream = order_key(request.context, stream, per_thread);
+  request.stream = order_key(own, stream, per_thread);
   InsidePool inside;
   const stacks::Caller caller(rt->listener.stacks());
   if (rt->pool.device(request.device) == nullptr) return CUDA_ERROR_NOT_SUPPORTED;
@@ -110,9 +112,9 @@ CUresult allocate(Runtime* rt, const char* call, CUdeviceptr* out, size_t bytes,
 // NOT_SUPPORTED: not ours, the driver's to do.
 CUresult release(Runtime* rt, const char* call, CUdeviceptr p, CUstream stream, bool per_thread) {
   if (rt == nullptr || rt->pool.owner(p) == nullptr) return CUDA_ERROR_NOT_SUPPORTED;
-  CUcontext context = nullptr;
+  CUcontext context = nullptr, own = nullptr;
   int device = 0;
-  const CUresult r = rt->current(&context, &device);
+  const CUresult r = rt->current(&context, &device, &own);
   if (r == CUDA_ERROR_DEINITIALIZED) rt->listener.freed_too_late(p);
   // Only the default streams need a context.
   if (r != CUDA_SUCCESS && (r != CUDA_ERROR_INVALID_CONTEXT || !is_handle(stream))) return r;
@@ -122,7 +124,7 @@ CUresult release(Runtime* rt, const char* call, CUdeviceptr p, CUstream stream, 
   if (refused != CUDA_SUCCESS) return refused;
   InsidePool inside;
   const stacks::Caller caller(rt->listener.stacks());
-  const CUresult freed = rt->pool.free(call, p, order_key(context, stream, per_thread));
+  const CUresult freed = rt->pool.free(call, p, order_key(own, stream, per_thread));
   if (freed != CUDA_SUCCESS && rt->guard != nullptr) rt->guard->refused_free(call, p);
   return freed;
 }

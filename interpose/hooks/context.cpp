@@ -7,19 +7,6 @@ namespace flexlom {
 
 namespace {
 
-CUcontext primary_context(int device) {
-  // Retain and release around it: the handle is the same for every holder, and the count is
-  // restored.
-  CUcontext context = nullptr;
-  unsigned int flags = 0;
-  int active = 0;
-  if (FORWARD(cuDevicePrimaryCtxGetState, device, &flags, &active) != CUDA_SUCCESS || active == 0)
-    return nullptr;
-  if (FORWARD(cuDevicePrimaryCtxRetain, &context, device) != CUDA_SUCCESS) return nullptr;
-  FORWARD(cuDevicePrimaryCtxRelease_v2, device);
-  return context;
-}
-
 bool primary_active(int device) {
   unsigned int flags = 0;
   int active = 0;
@@ -96,9 +83,11 @@ CUresult end_primary(Entry entry, int device, Real real) {
 template <class Real>
 CUresult synchronize(Entry entry, CUcontext given, Real real) {
   Runtime* rt = enter(entry);
-  CUcontext context = given;
+  CUcontext context = given, owner = nullptr;
   int device = 0;
-  if (rt == nullptr || (context == nullptr && rt->current(&context, &device) != CUDA_SUCCESS))
+  // That a green context is idle proves nothing of the primary one.
+  if (rt == nullptr ||
+      (context == nullptr && rt->current(&owner, &device, &context) != CUDA_SUCCESS))
     return real();
   guard::Waiting waiting(entry, context);
   const uint64_t token = rt->pool.fence().before_synchronize();
@@ -185,10 +174,31 @@ CUresult cuCtxCreate_v4(CUcontext* context, CUctxCreateParams* params, unsigned 
   born(rt, r, context);
   return r;
 }
-CUresult cuCtxFromGreenCtx(CUcontext* context, CUgreenCtx green) {
-  Runtime* rt = enter(Entry::cuCtxFromGreenCtx);
-  const CUresult r = FORWARD(cuCtxFromGreenCtx, context, green);
-  born(rt, r, context);
+CUresult cuGreenCtxCreate(CUgreenCtx* green, CUdevResourceDesc desc, CUdevice device,
+                          unsigned int flags) {
+  Runtime* rt = enter(Entry::cuGreenCtxCreate);
+  const CUresult r = FORWARD(cuGreenCtxCreate, green, desc, device, flags);
+  if (rt == nullptr || r != CUDA_SUCCESS) return r;
+  rt->green_contexts.made();
+  CUcontext primary = primary_context(device);
+  born(rt, r, &primary);
+  return r;
+}
+// It holds the primary context, which ends with it when nobody else does.
+CUresult cuGreenCtxDestroy(CUgreenCtx green) {
+  Runtime* rt = enter(Entry::cuGreenCtxDestroy);
+  const auto real = [&] { return FORWARD(cuGreenCtxDestroy, green); };
+  CUcontext context = nullptr;
+  if (rt == nullptr || green == nullptr ||
+      FORWARD(cuCtxFromGreenCtx, &context, green) != CUDA_SUCCESS)
+    return real();
+  const int device = rt->driver.device_of(context);
+  const CUresult r =
+      end(*rt, primary_context(device), real, [device] { return !primary_active(device); });
+  if (r == CUDA_SUCCESS) {
+    rt->captures.context_ended(context);
+    Runtime::forget_current();
+  }
   return r;
 }
 

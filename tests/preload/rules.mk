@@ -12,6 +12,7 @@ PRELOAD_PROGRAMS := $(patsubst tests/preload/%.cpp,%,$(filter-out %_lib.cpp %/lo
 # One lends a function to a library that it opens.
 PRELOAD_LINK_direct_linkage := -L$(BUILD)/simcuda -lcuda
 PRELOAD_LINK_several_contexts := -L$(BUILD)/simcuda -lcuda
+PRELOAD_LINK_green_contexts := -L$(BUILD)/simcuda -lcuda
 PRELOAD_LINK_exit_in_handler := -L$(BUILD)/simcuda -lcuda
 PRELOAD_LINK_loader_lock := -rdynamic
 define preload_program
@@ -48,5 +49,5 @@ ifeq ($(filter asan tsan,$(MODE)),)
 ALL += $(PRELOAD_ALL)
 TESTS += tests/preload/doors tests/preload/processes tests/preload/bystanders tests/preload/object \
   tests/preload/environment tests/preload/entry_points tests/preload/sharing \
-  tests/preload/contexts tests/preload/devices
+  tests/preload/contexts tests/preload/devices tests/preload/green
 endif

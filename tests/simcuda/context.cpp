@@ -78,7 +78,7 @@ CUresult ctx_create_v4(Call&, CUcontext* out, CUctxCreateParams*, unsigned flags
 CUresult ctx_destroy(Call&, CUcontext handle) {
   require(handle);
   Context& context = context_of(handle);
-  require(!context.primary, CUDA_ERROR_INVALID_CONTEXT);
+  require(!context.primary && !context.parent, CUDA_ERROR_INVALID_CONTEXT);
   require(context.alive.exchange(false), CUDA_ERROR_INVALID_CONTEXT);
   tear_down(context);
   if (!stack().empty() && stack().back() == &context) stack().pop_back();
@@ -147,7 +147,7 @@ CUresult ctx_get_device_v2(Call&, CUdevice* out, CUcontext handle) {
 
 CUresult ctx_get_id(Call&, CUcontext handle, unsigned long long* out) {
   require(out);
-  *out = (handle ? context_of(handle) : current_context()).id;
+  *out = (handle ? context_of(handle) : current_stream_context()).id;
   return CUDA_SUCCESS;
 }
 CUresult ctx_get_api_version(Call&, CUcontext handle, unsigned* out) {
@@ -168,35 +168,41 @@ CUresult ctx_set_flags(Call&, unsigned flags) {
 
 // Both break every capture of the context, relaxed threads included: measured on the real driver.
 CUresult ctx_synchronize(Call&) {
-  Context& context = current_context();
+  Context& context = current_stream_context();
   refuse_during_any_capture(context);
   drain(context);
   return CUDA_SUCCESS;
 }
 CUresult ctx_synchronize_v2(Call&, CUcontext handle) {
-  Context& context = handle ? context_of(handle) : current_context();
+  Context& context = handle ? context_of(handle) : current_stream_context();
   refuse_during_any_capture(context);
   drain(context);
   return CUDA_SUCCESS;
 }
 
+void retain_primary(Device& device) {
+  std::lock_guard guard(state().context_lock);
+  if (device.primary_references++ == 0) bring_up(*device.primary, device.primary_flags);
+}
+void release_primary(Device& device) {
+  {
+    std::lock_guard guard(state().context_lock);
+    require(device.primary_references > 0, CUDA_ERROR_INVALID_CONTEXT);
+    if (--device.primary_references) return;
+    device.primary->alive = false;
+  }
+  tear_down(*device.primary);
+}
+
 CUresult primary_retain(Call&, CUcontext* out, CUdevice dev) {
   require(out);
   Device& device = device_at(dev);
-  std::lock_guard guard(state().context_lock);
-  if (device.primary_references++ == 0) bring_up(*device.primary, device.primary_flags);
+  retain_primary(device);
   *out = handle_of(device.primary);
   return CUDA_SUCCESS;
 }
 CUresult primary_release(Call&, CUdevice dev) {
-  Device& device = device_at(dev);
-  {
-    std::lock_guard guard(state().context_lock);
-    require(device.primary_references > 0, CUDA_ERROR_INVALID_CONTEXT);
-    if (--device.primary_references) return CUDA_SUCCESS;
-    device.primary->alive = false;
-  }
-  tear_down(*device.primary);
+  release_primary(device_at(dev));
   return CUDA_SUCCESS;
 }
 CUresult primary_reset(Call&, CUdevice dev) {
@@ -232,11 +238,36 @@ Context* new_primary_context(int device) { return new_context(device, true); }
 
 Context* current_context_or_null() { return stack().empty() ? nullptr : stack().back(); }
 
-Context& current_context() {
+Context* new_green_context(Device& device) {
+  retain_primary(device);
+  Context* context;
+  {
+    std::lock_guard guard(state().context_lock);
+    context = new_context(device.ordinal, false);
+    context->parent = device.primary;
+  }
+  bring_up(*context, 0);
+  std::lock_guard guard(state().submit_lock);
+  device.primary->green.insert(context);
+  return context;
+}
+
+void end_green_context(Context& context) {
+  close_streams(context);
+  {
+    std::lock_guard guard(state().submit_lock);
+    context.parent->green.erase(&context);
+  }
+  release_primary(device_at(context.device));
+}
+
+Context& current_stream_context() {
   require(!stack().empty(), CUDA_ERROR_INVALID_CONTEXT);
   require(stack().back()->alive, CUDA_ERROR_CONTEXT_IS_DESTROYED);
   return *stack().back();
 }
+
+Context& current_context() { return owner_of(current_stream_context()); }
 
 Context& context_of(CUcontext handle) {
   auto* context = reinterpret_cast<Context*>(handle);

@@ -17,10 +17,12 @@ struct Stream;
 struct Context {
   int device = 0;
   bool primary = false;
+  Context* parent = nullptr;  // of a green context: the primary one, which owns all but streams
   uint64_t id = 0;
   std::atomic<bool> alive{false};
   std::atomic<unsigned> flags{0};
   unsigned attachments = 0;                      // guarded by context_lock: cuCtxAttach
+  std::set<Context*> green;                      // guarded by submit_lock: living ones
   std::set<Context*> peers;                      // guarded by context_lock
   std::map<CUlimit, size_t> limits;              // guarded by context_lock
   std::shared_ptr<Stream> legacy;                // guarded by submit_lock: the NULL stream
@@ -28,15 +30,21 @@ struct Context {
 };
 
 Context* new_primary_context(int device);
+Context* new_green_context(Device& device);
+void end_green_context(Context& context);  // no longer alive
+inline Context& owner_of(Context& context) { return context.parent ? *context.parent : context; }
 
-// The calling thread's context; throws INVALID_CONTEXT or CONTEXT_IS_DESTROYED.
+// The calling thread's context, of a green one the primary: what memory, events and modules belong
+// to. Throws INVALID_CONTEXT or CONTEXT_IS_DESTROYED.
 Context& current_context();
+// The one that is current itself, which has the default streams.
+Context& current_stream_context();
 Context* current_context_or_null();
 // A handle that the program gave; throws INVALID_CONTEXT.
 Context& context_of(CUcontext handle);
 inline CUcontext handle_of(Context* context) { return reinterpret_cast<CUcontext>(context); }
 
-// Waits for all work of the context that was submitted before the call.
+// Waits for all work of the context, and of its green ones, that was submitted before the call.
 void drain(Context& context);
 
 }  // namespace flexlom::sim

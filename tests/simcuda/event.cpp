@@ -63,7 +63,7 @@ CUresult event_destroy(Call&, CUevent handle) {
 CUresult record(Call& c, CUevent handle, CUstream stream_handle) {
   std::shared_ptr<Event> event = event_of(handle);
   StreamRef stream = stream_of(c, stream_handle);
-  require(event->context == stream->context, CUDA_ERROR_INVALID_HANDLE);
+  require(event->context == &owner_of(*stream->context), CUDA_ERROR_INVALID_HANDLE);
   std::lock_guard guard(state().submit_lock);
   if (record_event_in_capture(*stream, *event)) return CUDA_SUCCESS;
   event->recorded = true;
@@ -90,16 +90,18 @@ CUresult record_with_flags(Call& c, CUevent handle, CUstream stream_handle, unsi
   return record(c, handle, stream_handle);
 }
 
+}  // namespace
+
 // Covers what every stream of the context holds now. Breaks captures: see cuCtxSynchronize.
 CUresult ctx_record_event(Call&, CUcontext context_handle, CUevent handle) {
-  Context& context = context_handle ? context_of(context_handle) : current_context();
+  Context& context = context_handle ? context_of(context_handle) : current_stream_context();
   require(context.alive, CUDA_ERROR_CONTEXT_IS_DESTROYED);
   std::shared_ptr<Event> event = event_of(handle);
-  require(event->context == &context, CUDA_ERROR_INVALID_HANDLE);
+  require(event->context == &owner_of(context), CUDA_ERROR_INVALID_HANDLE);
   refuse_during_any_capture(context);
   std::lock_guard guard(state().submit_lock);
   Completions list;
-  for (const StreamRef& stream : context.streams)
+  for (const StreamRef& stream : all_streams(context))
     if (stream->last && !stream->last->is_done()) list.push_back(stream->last);
   if (list.empty()) {
     list.push_back(std::make_shared<Completion>());
@@ -112,14 +114,16 @@ CUresult ctx_record_event(Call&, CUcontext context_handle, CUevent handle) {
 }
 
 CUresult ctx_wait_event(Call&, CUcontext context_handle, CUevent handle) {
-  Context& context = context_handle ? context_of(context_handle) : current_context();
+  Context& context = context_handle ? context_of(context_handle) : current_stream_context();
   std::shared_ptr<Event> event = event_of(handle);
   refuse_during_any_capture(context);
   std::lock_guard guard(state().submit_lock);
-  for (const StreamRef& stream : context.streams)
+  for (const StreamRef& stream : all_streams(context))
     if (!stream->destroyed) enqueue(*stream, {}, event->completions);
   return CUDA_SUCCESS;
 }
+
+namespace {
 
 bool all_done(const Event& event) {
   return std::all_of(event.completions.begin(), event.completions.end(),

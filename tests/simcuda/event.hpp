@@ -21,5 +21,7 @@ std::shared_ptr<Event> event_of(CUevent handle);  // throws INVALID_HANDLE
 void record_now(Event& event);
 // Waits for what the event covers at this moment.
 void wait_for(Event& event);
+CUresult ctx_record_event(Call&, CUcontext context_handle, CUevent handle);
+CUresult ctx_wait_event(Call&, CUcontext context_handle, CUevent handle);
 
 }  // namespace flexlom::sim

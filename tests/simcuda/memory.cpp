@@ -159,7 +159,8 @@ void check_range(CUdeviceptr address, size_t bytes, bool device_only) {
   }
 }
 
-void check_reach(const Context& context, CUdeviceptr address, size_t bytes, bool plain) {
+void check_reach(const Context& from, CUdeviceptr address, size_t bytes, bool plain) {
+  const Context& context = from.parent ? *from.parent : from;
   const auto own = static_cast<size_t>(context.device);
   bool strange = false;
   {

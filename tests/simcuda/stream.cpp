@@ -109,9 +109,9 @@ StreamRef new_stream(Context& context, unsigned flags, int priority) {
 
 StreamRef stream_of(const Call& c, CUstream handle) {
   if (handle == CU_STREAM_PER_THREAD || (!handle && c.per_thread))
-    return thread_stream(current_context());
+    return thread_stream(current_stream_context());
   if (!handle || handle == CU_STREAM_LEGACY) {
-    Context& context = current_context();
+    Context& context = current_stream_context();
     std::lock_guard guard(state().submit_lock);
     require(context.legacy != nullptr, CUDA_ERROR_CONTEXT_IS_DESTROYED);
     return context.legacy;
@@ -186,11 +186,18 @@ void synchronize(Stream& stream) {
   wait_all(list);
 }
 
+std::vector<StreamRef> all_streams(const Context& context) {
+  std::vector<StreamRef> list = context.streams;
+  for (const Context* green : context.green)
+    list.insert(list.end(), green->streams.begin(), green->streams.end());
+  return list;
+}
+
 void drain(Context& context) {
   Completions list;
   {
     std::lock_guard guard(state().submit_lock);
-    for (const StreamRef& stream : context.streams)
+    for (const StreamRef& stream : all_streams(context))
       if (stream->last) list.push_back(stream->last);
     forget_finished(context);
   }
@@ -217,7 +224,7 @@ namespace {
 
 CUresult create(CUstream* out, unsigned flags, int priority) {
   require(out && (flags & ~static_cast<unsigned>(CU_STREAM_NON_BLOCKING)) == 0);
-  *out = handle_of(new_stream(current_context(), flags, std::clamp(priority, -5, 0)).get());
+  *out = handle_of(new_stream(current_stream_context(), flags, std::clamp(priority, -5, 0)).get());
   return CUDA_SUCCESS;
 }
 CUresult stream_create(Call&, CUstream* out, unsigned flags) { return create(out, flags, 0); }
@@ -285,8 +292,11 @@ CUresult stream_get_ctx(Call& c, CUstream handle, CUcontext* out) {
   return CUDA_SUCCESS;
 }
 CUresult stream_get_ctx_v2(Call& c, CUstream handle, CUcontext* out, CUgreenCtx* green) {
-  if (green) *green = nullptr;
-  return stream_get_ctx(c, handle, out);
+  require(out);
+  Context* context = stream_of(c, handle)->context;
+  if (green) *green = context->parent ? reinterpret_cast<CUgreenCtx>(context) : nullptr;
+  *out = context->parent && green ? nullptr : handle_of(context);
+  return CUDA_SUCCESS;
 }
 CUresult stream_get_device(Call& c, CUstream handle, CUdevice* out) {
   require(out);
@@ -295,8 +305,8 @@ CUresult stream_get_device(Call& c, CUstream handle, CUdevice* out) {
 }
 CUresult stream_get_green_ctx(Call& c, CUstream handle, CUgreenCtx* out) {
   require(out);
-  stream_of(c, handle);
-  *out = nullptr;
+  Context* context = stream_of(c, handle)->context;
+  *out = context->parent ? reinterpret_cast<CUgreenCtx>(context) : nullptr;
   return CUDA_SUCCESS;
 }
 

@@ -77,6 +77,8 @@ std::shared_ptr<Completion> enqueue(Stream& stream, std::function<void()> run, C
 Completions pending(const Stream& stream);
 void wait_all(const Completions& completions);
 void synchronize(Stream& stream);
+// Of the context and of its green ones. Call with submit_lock held.
+std::vector<StreamRef> all_streams(const Context& context);
 
 // The life of a context's streams.
 void open_streams(Context& context);
