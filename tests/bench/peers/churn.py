@@ -57,14 +57,16 @@ def train(layers, optimizer, lengths, width, recompute):
 
 def varying(o, rng):
     width = 2048
-    layers = nn.ModuleList(Layer(width) for _ in range(24)).cuda()
+    with torch.device("cuda"):
+        layers = nn.ModuleList(Layer(width) for _ in range(24))
     lengths = [rng.randrange(64, 2048) for _ in range(o.steps)]
     train(layers, torch.optim.AdamW(layers.parameters(), lr=1e-4), lengths, width, False)
 
 
 def lora(o, rng):
     width = 4096
-    layers = nn.ModuleList(Layer(width) for _ in range(16)).cuda().requires_grad_(False)
+    with torch.device("cuda"):
+        layers = nn.ModuleList(Layer(width) for _ in range(16)).requires_grad_(False)
     for layer in layers:
         for name in ("qkv", "out", "up", "down"):
             setattr(layer, name, Adapter(getattr(layer, name)))
