@@ -113,3 +113,57 @@ TEST_CASE("devices and their attributes") {
   CHECK_OK(cuDeviceGetByPCIBusId(&device, bus));
   CHECK(device == 1);
 }
+
+TEST_CASE("a green context has streams of its own and nothing else") {
+  const Session session;
+  const CUcontext primary = session.context;
+  CUcontext green = nullptr, got = nullptr;
+  CUdevResource all{}, share{}, rest{};
+  CUdevResourceDesc description = nullptr;
+  unsigned count = 1;
+  REQUIRE_OK(cuDeviceGetDevResource(0, &all, CU_DEV_RESOURCE_TYPE_SM));
+  REQUIRE_OK(cuDevSmResourceSplitByCount(&share, &count, &all, &rest, 0, 12));
+  CHECK(count == 1);
+  CHECK(share.sm.smCount == 16);
+  CHECK(rest.sm.smCount == all.sm.smCount - 16);
+  REQUIRE_OK(cuDevResourceGenerateDesc(&description, &share, 1));
+  CUgreenCtx handle = nullptr, found = nullptr;
+  REQUIRE_OK(cuGreenCtxCreate(&handle, description, 0, CU_GREEN_CTX_DEFAULT_STREAM));
+  REQUIRE_OK(cuCtxFromGreenCtx(&green, handle));
+  CHECK(green != primary);
+  CHECK_OK(cuStreamGetGreenCtx(nullptr, &found));
+  CHECK(found == nullptr);
+  CUstream stream = nullptr;
+  CUevent whole = nullptr, part = nullptr;
+  REQUIRE_OK(cuGreenCtxStreamCreate(&stream, handle, CU_STREAM_NON_BLOCKING, 0));
+  REQUIRE_OK(cuEventCreate(&whole, CU_EVENT_DISABLE_TIMING));
+  REQUIRE_OK(cuEventCreate(&part, CU_EVENT_DISABLE_TIMING));
+  CHECK_OK(cuStreamGetCtx(stream, &got));
+  CHECK(got == green);
+  {
+    const Hold hold(session, stream);
+    CHECK_OK(cuCtxRecordEvent(primary, whole));
+    CHECK(cuEventQuery(whole) == CUDA_ERROR_NOT_READY);
+  }
+  {
+    const Hold hold(session, nullptr);  // the primary context's
+    CHECK_OK(cuCtxRecordEvent(green, part));
+    CHECK_OK(cuEventQuery(part));
+  }
+  REQUIRE_OK(cuCtxSetCurrent(green));
+  CHECK_OK(cuStreamGetGreenCtx(nullptr, &found));
+  CHECK(found == handle);
+  CUdeviceptr p = 0;
+  REQUIRE_OK(cuMemAlloc(&p, 100));
+  CHECK_OK(cuPointerGetAttribute(&got, CU_POINTER_ATTRIBUTE_CONTEXT, p));
+  CHECK(got == primary);
+  CHECK(cuCtxDestroy(green) == CUDA_ERROR_INVALID_CONTEXT);
+  REQUIRE_OK(cuGreenCtxDestroy(handle));
+  CHECK(cuMemAlloc(&p, 100) == CUDA_ERROR_CONTEXT_IS_DESTROYED);
+  CHECK(cuCtxFromGreenCtx(&got, handle) == CUDA_ERROR_CONTEXT_IS_DESTROYED);
+  CHECK(cuCtxRecordEvent(green, part) == CUDA_ERROR_CONTEXT_IS_DESTROYED);
+  REQUIRE_OK(cuCtxSetCurrent(primary));
+  CHECK_OK(cuMemFree(p));
+  CHECK_OK(cuEventDestroy(whole));
+  CHECK_OK(cuEventDestroy(part));
+}
