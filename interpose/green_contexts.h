@@ -1,7 +1,7 @@
-// Green contexts (CUDA Driver API 6.36): a share of a device's multiprocessors, with streams of its
-// own. Everything else is the primary context's: memory made while a green context is current
-// outlives it, and an event of the primary context covers the work of its green ones (6.8,
-// cuCtxRecordEvent), while one of a green context covers nothing else. So the pool and its fence
+// Green contexts (CUDA Driver API, Green Contexts): a share of a device's multiprocessors, with
+// streams of its own. Everything else is the primary context's: memory made while a green context
+// is current outlives it, and an event of the primary context covers the work of its green ones
+// (cuCtxRecordEvent), while one of a green context covers nothing else. So the pool and its fence
 // know the primary context only.
 //
 // Thread safe. A program that makes none pays a look at a flag where a thread meets a context for
