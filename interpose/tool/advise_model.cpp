@@ -64,8 +64,8 @@ class Replay {
   void compact();
   void revive(uint32_t index);
   void place(Span& span);
-  bool move(const policy::Plan& plan);
-  bool promote(Tick tick);
+  bool move(const policy::Plan& plan, policy::Profile* profile = nullptr);
+  bool promote(Tick tick, policy::Profile* profile);
   bool exchange();
   uint64_t spilled_of(const AdviseEvent& event, uint64_t* begun) const;
   static bool begins_use(const Span& span) { return span.history.burst_touches == 0; }
@@ -132,9 +132,10 @@ std::vector<policy::PageView> Replay::views(Tick needed) {
   return list;
 }
 
-// What the mover does with a batch, and how long it takes.
-bool Replay::move(const policy::Plan& plan) {
-  double up = 0, down = 0, made = 0, swaps_ns = 0;
+// What the mover does with a batch, and how long it takes, which the profile of the function it is
+// for is told.
+bool Replay::move(const policy::Plan& plan, policy::Profile* profile) {
+  double up = 0, down = 0, left = 0, made = 0, swaps_ns = 0;
   for (const uint32_t id : plan.demote) {
     Page& page = pages_[page_of_view_[id]];
     Span& span = spans_[page.span];
@@ -146,6 +147,7 @@ bool Replay::move(const policy::Plan& plan) {
       host_ += page.bytes;
     }
     if (!page.host_copy || dirty) down += bytes;
+    left += bytes;
     page.resident = false;
     page.host_copy = true;
     span.spilled += page.bytes;
@@ -171,13 +173,17 @@ bool Replay::move(const policy::Plan& plan) {
   if (up > 0) ns += link_.begin_up_ns;
   if (down > 0) ns += link_.begin_down_ns;
   cpu_ns_ = gpu_ns_ = std::max(cpu_ns_ + made / link_.host_frames * 1e9, gpu_ns_) + ns;
+  // As Residency::note_promoted().
+  if (profile != nullptr && 2 * made <= left)
+    profile->promoted(static_cast<uint64_t>(up), static_cast<uint64_t>(ns));
   return up > 0;
 }
 
-bool Replay::promote(Tick tick) {
+bool Replay::promote(Tick tick, policy::Profile* profile) {
   auto list = views(tick);
   return move(policy::plan_promotion(list, kBatch_bytes, spare(true), policy::ready_bytes(budget_),
-                                     tick, policy::Kind::automatic));
+                                     tick, policy::Kind::automatic),
+              profile);
 }
 
 bool Replay::exchange() {
@@ -394,7 +400,7 @@ void Replay::launch(const AdviseEvent& event) {
     const double ahead = weighted / static_cast<double>(spilled);
     policy::Profile::Choice choice;
     if (profile != nullptr) choice = profile->choose(spilled, ahead, policy::Kind::automatic);
-    if (choice.promote_first && promote(tick)) {
+    if (choice.promote_first && promote(tick, profile)) {
       ++promoted_for_;
     } else {
       const bool ask = pace_.due(in_place_count_ + 1, in_place_bytes_ + spilled);

@@ -12,6 +12,9 @@ constexpr double kWorthIt = 1.25;
 constexpr double kBatchFixed_ns = 100'000;
 // A rate is measured again after this many uses: the work may have changed.
 constexpr uint32_t kMeasureEvery = 64;
+// What moving takes is forgotten after this many uses without a promotion: pages that were written
+// when they left may not be any more.
+constexpr uint32_t kForgetMovesAfter = 4096;
 constexpr uint32_t kMostUnclear = 3;  // measurements that said nothing, in a row
 constexpr uint64_t kReadyBytes = 128u << 20;
 constexpr uint64_t kReadyShare = 32;
@@ -29,15 +32,25 @@ uint64_t small_reserve_bytes(uint64_t budget_bytes) noexcept {
 }
 
 // In place costs once for every touch of the use that begins now; promoting costs once, and once
-// more for the way back when the use writes. That is not known: half of it is counted.
-bool better_promoted(double ns_per_byte, uint64_t spilled_bytes, double touches_ahead) noexcept {
+// more for the way back when the use writes. Where that is not known half of it is counted.
+bool better_promoted(double ns_per_byte, uint64_t spilled_bytes, double touches_ahead,
+                     double move_ns_per_byte) noexcept {
   const double bytes = static_cast<double>(spilled_bytes);
   double use_ns_per_byte = ns_per_byte * touches_ahead;
   if (ns_per_byte < kPart_ns_per_byte)
     use_ns_per_byte = std::min(use_ns_per_byte, double{kLink_ns_per_byte});
   const double in_place_ns = use_ns_per_byte * bytes;
-  const double way_back = touches_ahead > 1.5 ? 1.5 : 1.0;
-  return in_place_ns > bytes * kLink_ns_per_byte * way_back * kWorthIt + kBatchFixed_ns;
+  if (move_ns_per_byte <= 0) move_ns_per_byte = kLink_ns_per_byte * (touches_ahead > 1.5 ? 1.5 : 1);
+  return in_place_ns > bytes * move_ns_per_byte * kWorthIt + kBatchFixed_ns;
+}
+
+float RecentRates::median() const noexcept {
+  const uint32_t count = std::min(measured_, kKept);
+  if (count == 0) return 0;
+  float sorted[kKept];
+  std::copy_n(rates_, count, sorted);
+  std::sort(sorted, sorted + count);
+  return sorted[(count - 1) / 2];
 }
 
 Profile::Choice Profile::choose(uint64_t spilled_bytes, double touches_ahead, Kind kind) noexcept {
@@ -45,8 +58,12 @@ Profile::Choice Profile::choose(uint64_t spilled_bytes, double touches_ahead, Ki
   if (kind == Kind::pin) return choice;
   ++seen_;
   const bool known = ns_per_byte_ > 0;
-  choice.promote_first =
-      known && better_promoted(double{ns_per_byte_}, spilled_bytes, touches_ahead);
+  if (seen_ - promoted_at_ > kForgetMovesAfter) {
+    moves_ = {};
+    move_ns_per_byte_ = 0;
+  }
+  choice.promote_first = known && better_promoted(double{ns_per_byte_}, spilled_bytes,
+                                                  touches_ahead, double{move_ns_per_byte_});
   choice.measure = !known || (!choice.promote_first && seen_ - measured_at_ >= kMeasureEvery);
   if (choice.measure) measured_at_ = seen_;
   return choice;
@@ -67,12 +84,15 @@ float Profile::observe(uint64_t spilled_bytes, uint64_t elapsed_ns, uint64_t hos
   } else {
     unclear_ = 0;
   }
-  rates_[measured_++ % kKept] = unclear ? kLink_ns_per_byte : most;
-  float sorted[kKept];
-  const uint32_t count = std::min(measured_, kKept);
-  std::copy_n(rates_, count, sorted);
-  std::sort(sorted, sorted + count);
-  return ns_per_byte_ = sorted[(count - 1) / 2];
+  in_place_.add(unclear ? kLink_ns_per_byte : most);
+  return ns_per_byte_ = in_place_.median();
+}
+
+void Profile::promoted(uint64_t up_bytes, uint64_t elapsed_ns) noexcept {
+  if (up_bytes == 0) return;
+  moves_.add(static_cast<float>(elapsed_ns) / static_cast<float>(up_bytes));
+  move_ns_per_byte_ = moves_.median();
+  promoted_at_ = seen_;
 }
 
 uint64_t ready_bytes(uint64_t budget_bytes) noexcept {

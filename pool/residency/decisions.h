@@ -32,10 +32,26 @@ inline double touches_ahead(const History& history) noexcept {
 }
 
 // Whether work that reads `spilled_bytes` in place at `ns_per_byte` does better with its pages on
-// the device first. What reads parts reads all of it once, in all its touches together (touch()).
-bool better_promoted(double ns_per_byte, uint64_t spilled_bytes, double touches_ahead) noexcept;
+// the device first, which takes `move_ns_per_byte`, 0: not known. What reads parts reads all of it
+// once, in all its touches together (touch()).
+bool better_promoted(double ns_per_byte, uint64_t spilled_bytes, double touches_ahead,
+                     double move_ns_per_byte = 0) noexcept;
 
-// How fast one function gets through what it names while that is spilled.
+// The last few of a measured rate, in ns for each byte.
+class RecentRates {
+ public:
+  void add(float ns_per_byte) noexcept { rates_[measured_++ % kKept] = ns_per_byte; }
+  // Of two the lower one; 0: none.
+  float median() const noexcept;
+
+ private:
+  static constexpr uint32_t kKept = 5;
+  float rates_[kKept] = {};  // in a ring
+  uint32_t measured_ = 0;
+};
+
+// How fast one function gets through what it names while that is spilled, and what it takes to
+// have it on the device instead.
 class Profile {
  public:
   struct Choice {
@@ -49,14 +65,15 @@ class Profile {
   // waiting for the program to submit it: the first launch of a function loads its code. Returns
   // ns_per_byte() as of now.
   float observe(uint64_t spilled_bytes, uint64_t elapsed_ns, uint64_t host_ns = 0) noexcept;
+  // A batch that brought in `up_bytes` for it took `elapsed_ns`, with the way back of what left.
+  void promoted(uint64_t up_bytes, uint64_t elapsed_ns) noexcept;
   // The median of what is remembered; 0: not measured yet.
   float ns_per_byte() const noexcept { return ns_per_byte_; }
 
  private:
-  static constexpr uint32_t kKept = 5;
-  float ns_per_byte_ = 0;
-  float rates_[kKept] = {};  // the last measured, in a ring
-  uint32_t measured_ = 0, seen_ = 0, measured_at_ = 0, unclear_ = 0;
+  float ns_per_byte_ = 0, move_ns_per_byte_ = 0;
+  RecentRates in_place_, moves_;
+  uint32_t seen_ = 0, measured_at_ = 0, promoted_at_ = 0, unclear_ = 0;
 };
 
 // How often it is asked whether pages should change places, in submissions that read in place: soon

@@ -334,6 +334,7 @@ bool Mover::demote_next(Job& job) {
 void Mover::note_demoted(Job& job, const Down& down) {
   job.outcome.down_bytes += down.move.bytes;
   if (!down.clean) job.outcome.down_copied_bytes += down.move.bytes;
+  if (!down.move.has_mark) job.outcome.down_unknown_bytes += down.move.bytes;
   {
     std::lock_guard lock(stats_mutex_);
     ++stats_.demoted_pages;

@@ -128,13 +128,14 @@ Advice Residency::before(DevicePool& pool, const Submission& submission) noexcep
   } catch (...) {
     // Out of host memory for a profile: in place, unmeasured.
   }
+  Outcome outcome;
   if (promote_first && config_.tracked && tracked_.worth_trying()) {
     try {
       uint64_t arrival = 0;
-      if (tracked_.promote(pool, submission, touched.tick, tracking, ready_bytes(pool), &arrival)) {
+      if (tracked_.promote(pool, submission, touched.tick, tracking, ready_bytes(pool), &arrival,
+                           &outcome)) {
         advice.arrival = std::max(advice.arrival, arrival);
-        std::lock_guard lock(mutex_);
-        ++stats_.promoted_for;
+        note_promoted(submission.function, outcome);
         return advice;
       }
     } catch (...) {
@@ -142,9 +143,8 @@ Advice Residency::before(DevicePool& pool, const Submission& submission) noexcep
   }
   if (promote_first && mover_.worth_trying()) {
     try {
-      if (promote(pool, submission, touched.tick)) {
-        std::lock_guard lock(mutex_);
-        ++stats_.promoted_for;
+      if (promote(pool, submission, touched.tick, &outcome)) {
+        note_promoted(submission.function, outcome);
         return advice;
       }
     } catch (...) {
@@ -173,14 +173,28 @@ Advice Residency::before(DevicePool& pool, const Submission& submission) noexcep
   return advice;
 }
 
-bool Residency::promote(DevicePool& pool, const Submission& submission, policy::Tick tick) {
+bool Residency::promote(DevicePool& pool, const Submission& submission, policy::Tick tick,
+                        Outcome* outcome) {
   std::vector<PageId> ids;
   auto views = pool.movable_pages(tick, &ids);
   const uint64_t spare = pool.spare_device_bytes(true);
   const policy::Plan plan = policy::plan_promotion(views, config_.batch_bytes, spare,
                                                    ready_bytes(pool), tick, config_.kind);
-  Outcome outcome;
-  return run(pool, submission.context, ids, plan, &outcome) && outcome.up_bytes > 0;
+  return run(pool, submission.context, ids, plan, outcome) && outcome->up_bytes > 0;
+}
+
+// What a batch took: the program stood still for it, or, beside the program, the link was busy.
+// Pages that leave for the first time are copied whether or not they were written, and say nothing.
+void Residency::note_promoted(uint64_t function, const Outcome& outcome) {
+  const double link_ns = static_cast<double>(outcome.up_bytes + outcome.down_copied_bytes) *
+                         double{policy::kLink_ns_per_byte};
+  const bool telling = 2 * outcome.down_unknown_bytes <= outcome.down_bytes;
+  std::lock_guard lock(mutex_);
+  ++stats_.promoted_for;
+  const auto found = profiles_.find(function);
+  if (found == profiles_.end() || !telling) return;
+  found->second.promoted(outcome.up_bytes,
+                         outcome.shut_ns > 0 ? outcome.shut_ns : static_cast<uint64_t>(link_ns));
 }
 
 void Residency::observe(uint64_t function, uint64_t spilled_bytes, uint64_t elapsed_ns,

@@ -111,7 +111,8 @@ class Residency {
   float cost_of(uint64_t function) const noexcept;
   void mark_progress() noexcept;
   Touched touch(DevicePool& pool, const Submission& submission, Tracking& tracking, Advice& advice);
-  bool promote(DevicePool& pool, const Submission& submission, policy::Tick tick);
+  bool promote(DevicePool& pool, const Submission& submission, policy::Tick tick, Outcome* outcome);
+  void note_promoted(uint64_t function, const Outcome& outcome);
   bool run(DevicePool& pool, CUcontext context, const std::vector<PageId>& ids,
            const policy::Plan& plan, Outcome* outcome);
 

@@ -80,7 +80,8 @@ bool Tracked::wait_for_end(DevicePool& pool, uint64_t over_before) {
 }
 
 bool Tracked::promote(DevicePool& pool, const Submission& submission, uint64_t tick,
-                      const Tracking& tracking, uint64_t ready_bytes, uint64_t* arrival) {
+                      const Tracking& tracking, uint64_t ready_bytes, uint64_t* arrival,
+                      Outcome* outcome) {
   *arrival = 0;
   // Whoever opens a capture waits for this lock once the fence knows of the capture, so none is
   // open as long as the lock is held (Residency::before_capture).
@@ -133,13 +134,13 @@ bool Tracked::promote(DevicePool& pool, const Submission& submission, uint64_t t
     }
   }
   const Batch batch{&pool, submission.context, claims.down, claims.up};
-  const Outcome outcome = mover_.run_beside(batch, &claims.arrival);
+  *outcome = mover_.run_beside(batch, &claims.arrival);
   *arrival = claims.arrival;
   pool_ = &pool;
   context_ = submission.context;
   until_ns_.store(ThreadSync::now_ns() + kLookAhead_ns, std::memory_order_relaxed);
   scout_.start();
-  return outcome.up_bytes > 0;
+  return outcome->up_bytes > 0;
 }
 
 // Of what came early; what was used since, or left again, is forgotten.

@@ -37,10 +37,10 @@ class Tracked {
       : mover_(mover), fence_(fence), scout_([](uint64_t) {}, [this] { scout(); }, -1) {}
 
   // Brings in the spilled pages of what the submission of `tick` names. True: all are on the device
-  // or under way; `*arrival` is what to wait for then, 0: nothing. False: not now, and nothing has
-  // changed for it.
+  // or under way; `*arrival` is what to wait for then, 0: nothing, and `*outcome` what was moved.
+  // False: not now, and nothing has changed for it.
   bool promote(DevicePool& pool, const Submission& submission, uint64_t tick,
-               const Tracking& tracking, uint64_t ready_bytes, uint64_t* arrival);
+               const Tracking& tracking, uint64_t ready_bytes, uint64_t* arrival, Outcome* outcome);
   // False for a while after work did not end.
   bool worth_trying() const noexcept;
   // One more submission was touched by the program; now and then its end is marked.

@@ -58,6 +58,45 @@ TEST_CASE("the rate is the lower median of the last five") {
   CHECK(profile.ns_per_byte() == Approx(7));
 }
 
+TEST_CASE("what moving its pages took says whether a function is promoted for") {
+  const uint64_t bytes = 64 * kMiB;
+  const auto link_ns = static_cast<uint64_t>(static_cast<double>(bytes) * kLink_ns_per_byte);
+  const auto choose = [&](Profile& profile) {
+    return profile.choose(bytes, 1, Kind::automatic).promote_first;
+  };
+  // Reads and writes in place, a little slower than the link.
+  Profile writes;
+  choose(writes);
+  writes.observe(bytes, link_ns * 3 / 2);
+  CHECK(choose(writes));
+  writes.promoted(0, 5 * link_ns);  // nothing came: that says nothing
+  CHECK(choose(writes));
+  writes.promoted(bytes, 2 * link_ns);  // what it wrote went back
+  CHECK_FALSE(choose(writes));
+  // One batch that was held up does not count against the others.
+  Profile reads;
+  choose(reads);
+  reads.observe(bytes, link_ns * 3 / 2);
+  for (const uint64_t took : {link_ns, 9 * link_ns, link_ns}) {
+    reads.promoted(bytes, took);
+    CHECK(choose(reads));
+  }
+  // However long moving takes, whoever is slower still has its pages moved.
+  Profile slow;
+  choose(slow);
+  slow.observe(bytes, 10 * link_ns);
+  slow.promoted(bytes, 3 * link_ns);
+  CHECK(choose(slow));
+  // And the others are given another try, far apart.
+  int tries = 0;
+  for (int i = 0; i < 10'000; ++i) {
+    if (!choose(writes)) continue;
+    ++tries;
+    writes.promoted(bytes, 2 * link_ns);
+  }
+  CHECK(tries == 2);
+}
+
 TEST_CASE("where the device may only have waited for the program, it is measured again") {
   const uint64_t bytes = 64 * kMiB;
   const auto link_ns = static_cast<uint64_t>(static_cast<double>(bytes) * kLink_ns_per_byte);

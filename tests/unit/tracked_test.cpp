@@ -57,8 +57,9 @@ struct TrackedBench : MoveBench {
     const Touched touched = begin({p}, &tracking);
     Submission submission;
     submission.context = in != nullptr ? in : context;
+    Outcome outcome;
     const bool done =
-        tracked.promote(*pool, submission, touched.tick, tracking, ready_bytes, arrival);
+        tracked.promote(*pool, submission, touched.tick, tracking, ready_bytes, arrival, &outcome);
     submitted(touched);
     return done;
   }
@@ -369,8 +370,9 @@ struct CycleBench : TrackedBench {
         Submission submission;
         submission.context = context;
         uint64_t arrival = 0;
+        Outcome outcome;
         const bool promoted = tracked.promote(*pool, submission, touched.tick, tracking,
-                                              kGranules * kGranule, &arrival);
+                                              kGranules * kGranule, &arrival, &outcome);
         ++(promoted ? result.brought : result.failed);
       }
       submitted(touched);
