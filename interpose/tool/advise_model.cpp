@@ -132,10 +132,11 @@ std::vector<policy::PageView> Replay::views(Tick needed) {
   return list;
 }
 
-// What the mover does with a batch, and how long it takes, which the profile of the function it is
-// for is told.
+// What the mover does with a batch, and how long it takes. The profile is that of the function
+// whose pages it brings in.
 bool Replay::move(const policy::Plan& plan, policy::Profile* profile) {
-  double up = 0, down = 0, left = 0, made = 0, swaps_ns = 0;
+  double up = 0, down = 0, made = 0, swaps_ns = 0;
+  uint64_t left = 0, written = 0;  // as Residency::note_promoted() counts them
   for (const uint32_t id : plan.demote) {
     Page& page = pages_[page_of_view_[id]];
     Span& span = spans_[page.span];
@@ -147,7 +148,10 @@ bool Replay::move(const policy::Plan& plan, policy::Profile* profile) {
       host_ += page.bytes;
     }
     if (!page.host_copy || dirty) down += bytes;
-    left += bytes;
+    if (page.host_copy) {
+      left += page.bytes;
+      if (dirty) written += page.bytes;
+    }
     page.resident = false;
     page.host_copy = true;
     span.spilled += page.bytes;
@@ -173,9 +177,7 @@ bool Replay::move(const policy::Plan& plan, policy::Profile* profile) {
   if (up > 0) ns += link_.begin_up_ns;
   if (down > 0) ns += link_.begin_down_ns;
   cpu_ns_ = gpu_ns_ = std::max(cpu_ns_ + made / link_.host_frames * 1e9, gpu_ns_) + ns;
-  // As Residency::note_promoted().
-  if (profile != nullptr && 2 * made <= left)
-    profile->promoted(static_cast<uint64_t>(up), static_cast<uint64_t>(ns));
+  if (profile != nullptr && up > 0) profile->promoted(left, written);
   return up > 0;
 }
 

@@ -12,9 +12,11 @@ constexpr double kWorthIt = 1.25;
 constexpr double kBatchFixed_ns = 100'000;
 // A rate is measured again after this many uses: the work may have changed.
 constexpr uint32_t kMeasureEvery = 64;
-// What moving takes is forgotten after this many uses without a promotion: pages that were written
-// when they left may not be any more.
-constexpr uint32_t kForgetMovesAfter = 4096;
+// What was written is believed of this many bytes. Of many, half are forgotten; all of them are
+// after some uses without a promotion, ever more of these: the work may have changed.
+constexpr uint64_t kTellingBytes = uint64_t{128} << 20;
+constexpr uint64_t kManyBytes = uint64_t{2} << 30;
+constexpr uint32_t kForgetLatest = 1u << 14;
 constexpr uint32_t kMostUnclear = 3;  // measurements that said nothing, in a row
 constexpr uint64_t kReadyBytes = 128u << 20;
 constexpr uint64_t kReadyShare = 32;
@@ -32,25 +34,18 @@ uint64_t small_reserve_bytes(uint64_t budget_bytes) noexcept {
 }
 
 // In place costs once for every touch of the use that begins now; promoting costs once, and once
-// more for the way back when the use writes. Where that is not known half of it is counted.
+// more for the way back of what was written. Where that is not known, half of it is counted for
+// what is touched often.
 bool better_promoted(double ns_per_byte, uint64_t spilled_bytes, double touches_ahead,
-                     double move_ns_per_byte) noexcept {
+                     double written_share) noexcept {
   const double bytes = static_cast<double>(spilled_bytes);
   double use_ns_per_byte = ns_per_byte * touches_ahead;
   if (ns_per_byte < kPart_ns_per_byte)
     use_ns_per_byte = std::min(use_ns_per_byte, double{kLink_ns_per_byte});
   const double in_place_ns = use_ns_per_byte * bytes;
-  if (move_ns_per_byte <= 0) move_ns_per_byte = kLink_ns_per_byte * (touches_ahead > 1.5 ? 1.5 : 1);
-  return in_place_ns > bytes * move_ns_per_byte * kWorthIt + kBatchFixed_ns;
-}
-
-float RecentRates::median() const noexcept {
-  const uint32_t count = std::min(measured_, kKept);
-  if (count == 0) return 0;
-  float sorted[kKept];
-  std::copy_n(rates_, count, sorted);
-  std::sort(sorted, sorted + count);
-  return sorted[(count - 1) / 2];
+  if (written_share < 0) written_share = touches_ahead > 1.5 ? 0.5 : 0;
+  const double moves_ns = bytes * kLink_ns_per_byte * (1 + written_share);
+  return in_place_ns > moves_ns * kWorthIt + kBatchFixed_ns;
 }
 
 Profile::Choice Profile::choose(uint64_t spilled_bytes, double touches_ahead, Kind kind) noexcept {
@@ -58,12 +53,16 @@ Profile::Choice Profile::choose(uint64_t spilled_bytes, double touches_ahead, Ki
   if (kind == Kind::pin) return choice;
   ++seen_;
   const bool known = ns_per_byte_ > 0;
-  if (seen_ - promoted_at_ > kForgetMovesAfter) {
-    moves_ = {};
-    move_ns_per_byte_ = 0;
+  if (left_bytes_ > 0 && seen_ - promoted_at_ > forget_after_) {
+    left_bytes_ = written_bytes_ = 0;
+    forget_after_ = std::min(2 * forget_after_, kForgetLatest);
   }
-  choice.promote_first = known && better_promoted(double{ns_per_byte_}, spilled_bytes,
-                                                  touches_ahead, double{move_ns_per_byte_});
+  double written_share = -1;
+  if (left_bytes_ >= kTellingBytes)
+    written_share = static_cast<double>(written_bytes_) / static_cast<double>(left_bytes_);
+  choice.promote_first =
+      known && better_promoted(double{ns_per_byte_}, spilled_bytes, touches_ahead, written_share);
+  if (choice.promote_first && written_share >= 0) forget_after_ = kForgetSoonest;
   choice.measure = !known || (!choice.promote_first && seen_ - measured_at_ >= kMeasureEvery);
   if (choice.measure) measured_at_ = seen_;
   return choice;
@@ -84,15 +83,21 @@ float Profile::observe(uint64_t spilled_bytes, uint64_t elapsed_ns, uint64_t hos
   } else {
     unclear_ = 0;
   }
-  in_place_.add(unclear ? kLink_ns_per_byte : most);
-  return ns_per_byte_ = in_place_.median();
+  rates_[measured_++ % kKept] = unclear ? kLink_ns_per_byte : most;
+  float sorted[kKept];
+  const uint32_t count = std::min(measured_, kKept);
+  std::copy_n(rates_, count, sorted);
+  std::sort(sorted, sorted + count);
+  return ns_per_byte_ = sorted[(count - 1) / 2];
 }
 
-void Profile::promoted(uint64_t up_bytes, uint64_t elapsed_ns) noexcept {
-  if (up_bytes == 0) return;
-  moves_.add(static_cast<float>(elapsed_ns) / static_cast<float>(up_bytes));
-  move_ns_per_byte_ = moves_.median();
+void Profile::promoted(uint64_t left_bytes, uint64_t written_bytes) noexcept {
   promoted_at_ = seen_;
+  left_bytes_ += left_bytes;
+  written_bytes_ += written_bytes;
+  if (left_bytes_ < kManyBytes) return;
+  left_bytes_ /= 2;
+  written_bytes_ /= 2;
 }
 
 uint64_t ready_bytes(uint64_t budget_bytes) noexcept {

@@ -32,26 +32,14 @@ inline double touches_ahead(const History& history) noexcept {
 }
 
 // Whether work that reads `spilled_bytes` in place at `ns_per_byte` does better with its pages on
-// the device first, which takes `move_ns_per_byte`, 0: not known. What reads parts reads all of it
-// once, in all its touches together (touch()).
+// the device first. `written_share`: how much of what leaves for them was written and must be
+// copied back; below 0: not known. What reads parts reads all of it once, in all its touches
+// together (touch()).
 bool better_promoted(double ns_per_byte, uint64_t spilled_bytes, double touches_ahead,
-                     double move_ns_per_byte = 0) noexcept;
+                     double written_share = -1) noexcept;
 
-// The last few of a measured rate, in ns for each byte.
-class RecentRates {
- public:
-  void add(float ns_per_byte) noexcept { rates_[measured_++ % kKept] = ns_per_byte; }
-  // Of two the lower one; 0: none.
-  float median() const noexcept;
-
- private:
-  static constexpr uint32_t kKept = 5;
-  float rates_[kKept] = {};  // in a ring
-  uint32_t measured_ = 0;
-};
-
-// How fast one function gets through what it names while that is spilled, and what it takes to
-// have it on the device instead.
+// How fast one function gets through what it names while that is spilled, and what leaves when it
+// is on the device instead.
 class Profile {
  public:
   struct Choice {
@@ -65,15 +53,20 @@ class Profile {
   // waiting for the program to submit it: the first launch of a function loads its code. Returns
   // ns_per_byte() as of now.
   float observe(uint64_t spilled_bytes, uint64_t elapsed_ns, uint64_t host_ns = 0) noexcept;
-  // A batch that brought in `up_bytes` for it took `elapsed_ns`, with the way back of what left.
-  void promoted(uint64_t up_bytes, uint64_t elapsed_ns) noexcept;
+  // Pages were promoted for it. Of `left_bytes` that left for them it is known whether they had
+  // been written; `written_bytes` had.
+  void promoted(uint64_t left_bytes, uint64_t written_bytes) noexcept;
   // The median of what is remembered; 0: not measured yet.
   float ns_per_byte() const noexcept { return ns_per_byte_; }
 
  private:
-  float ns_per_byte_ = 0, move_ns_per_byte_ = 0;
-  RecentRates in_place_, moves_;
-  uint32_t seen_ = 0, measured_at_ = 0, promoted_at_ = 0, unclear_ = 0;
+  static constexpr uint32_t kKept = 5;
+  float ns_per_byte_ = 0;
+  float rates_[kKept] = {};  // the last measured, in a ring
+  uint32_t measured_ = 0, seen_ = 0, measured_at_ = 0, unclear_ = 0;
+  static constexpr uint32_t kForgetSoonest = 256;
+  uint64_t left_bytes_ = 0, written_bytes_ = 0;  // the older they are, the less they count
+  uint32_t promoted_at_ = 0, forget_after_ = kForgetSoonest;
 };
 
 // How often it is asked whether pages should change places, in submissions that read in place: soon

@@ -46,7 +46,7 @@ struct Batch {
 
 struct Outcome {
   uint64_t down_bytes = 0, down_copied_bytes = 0, up_bytes = 0;
-  uint64_t down_unknown_bytes = 0;  // of the copied: the host had nothing to compare them with
+  uint64_t down_unknown_bytes = 0;  // of the copied: there was nothing to compare with
   uint64_t shut_ns = 0;             // how long the gate was shut
   bool given_up = false;
 };

@@ -183,18 +183,14 @@ bool Residency::promote(DevicePool& pool, const Submission& submission, policy::
   return run(pool, submission.context, ids, plan, outcome) && outcome->up_bytes > 0;
 }
 
-// What a batch took: the program stood still for it, or, beside the program, the link was busy.
-// Pages that leave for the first time are copied whether or not they were written, and say nothing.
 void Residency::note_promoted(uint64_t function, const Outcome& outcome) {
-  const double link_ns = static_cast<double>(outcome.up_bytes + outcome.down_copied_bytes) *
-                         double{policy::kLink_ns_per_byte};
-  const bool telling = 2 * outcome.down_unknown_bytes <= outcome.down_bytes;
   std::lock_guard lock(mutex_);
   ++stats_.promoted_for;
   const auto found = profiles_.find(function);
-  if (found == profiles_.end() || !telling) return;
-  found->second.promoted(outcome.up_bytes,
-                         outcome.shut_ns > 0 ? outcome.shut_ns : static_cast<uint64_t>(link_ns));
+  if (found == profiles_.end()) return;
+  // Pages that leave for the first time are copied whether or not they were written.
+  found->second.promoted(outcome.down_bytes - outcome.down_unknown_bytes,
+                         outcome.down_copied_bytes - outcome.down_unknown_bytes);
 }
 
 void Residency::observe(uint64_t function, uint64_t spilled_bytes, uint64_t elapsed_ns,

@@ -58,7 +58,7 @@ TEST_CASE("the rate is the lower median of the last five") {
   CHECK(profile.ns_per_byte() == Approx(7));
 }
 
-TEST_CASE("what moving its pages took says whether a function is promoted for") {
+TEST_CASE("whoever writes what it has promoted is better left to read in place") {
   const uint64_t bytes = 64 * kMiB;
   const auto link_ns = static_cast<uint64_t>(static_cast<double>(bytes) * kLink_ns_per_byte);
   const auto choose = [&](Profile& profile) {
@@ -69,32 +69,40 @@ TEST_CASE("what moving its pages took says whether a function is promoted for") 
   choose(writes);
   writes.observe(bytes, link_ns * 3 / 2);
   CHECK(choose(writes));
-  writes.promoted(0, 5 * link_ns);  // nothing came: that says nothing
+  writes.promoted(0, 0);  // of what left it is not known
   CHECK(choose(writes));
-  writes.promoted(bytes, 2 * link_ns);  // what it wrote went back
+  writes.promoted(bytes, bytes);  // one page does not say much
+  CHECK(choose(writes));
+  writes.promoted(bytes, bytes);
   CHECK_FALSE(choose(writes));
-  // One batch that was held up does not count against the others.
+  // The same, but what leaves was seldom written.
   Profile reads;
   choose(reads);
   reads.observe(bytes, link_ns * 3 / 2);
-  for (const uint64_t took : {link_ns, 9 * link_ns, link_ns}) {
-    reads.promoted(bytes, took);
+  for (int i = 0; i < 100; ++i) {
+    reads.promoted(bytes, i % 16 == 8 ? bytes : 0);
     CHECK(choose(reads));
   }
-  // However long moving takes, whoever is slower still has its pages moved.
+  // It writes from now on: not at once, but within a few batches.
+  int until = 0;
+  for (; choose(reads) && until < 1000; ++until) reads.promoted(bytes, bytes);
+  CHECK(until > 1);
+  CHECK(until < 64);
+  // Whoever is slower than both ways still has its pages moved.
   Profile slow;
   choose(slow);
   slow.observe(bytes, 10 * link_ns);
-  slow.promoted(bytes, 3 * link_ns);
+  for (int i = 0; i < 8; ++i) slow.promoted(bytes, bytes);
   CHECK(choose(slow));
-  // And the others are given another try, far apart.
-  int tries = 0;
+  // And the others are given another try, ever farther apart.
+  std::vector<int> tries;
   for (int i = 0; i < 10'000; ++i) {
     if (!choose(writes)) continue;
-    ++tries;
-    writes.promoted(bytes, 2 * link_ns);
+    if (tries.empty() || i - tries.back() > 2) tries.push_back(i);
+    writes.promoted(bytes, bytes);
   }
-  CHECK(tries == 2);
+  REQUIRE(tries.size() == 5);
+  CHECK(tries[4] - tries[3] > 2 * (tries[1] - tries[0]));
 }
 
 TEST_CASE("where the device may only have waited for the program, it is measured again") {
