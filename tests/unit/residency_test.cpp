@@ -66,3 +66,36 @@ TEST_CASE("residency: what an exchange brought in for a submission was not read 
   CHECK(s.in_place == came_up_at - 1);
   CHECK(s.in_place_bytes == named);
 }
+
+// Two sets of data that take turns, each used by one kernel that is a little slower than the link
+// over it: promoted for while nothing is written, read in place once all of it is.
+TEST_CASE("residency: what is written is no longer promoted for work that is as fast in place") {
+  constexpr uint64_t kKernel = 1;
+  const bool writes = GENERATE(false, true);
+  CAPTURE(writes);
+  Submitter bench;
+  const CUdeviceptr spans[] = {bench.must(64 * kGranule), bench.must(kSpilled)};
+  const uint64_t bytes[] = {64 * kGranule, kSpilled};
+  uint64_t value = 0;
+  const auto use = [&](size_t which) {
+    const Advice advice = bench.submit_naming({spans[which]}, kKernel);
+    if (advice.measure && advice.spilled_bytes > 0) {
+      const double ns = static_cast<double>(advice.spilled_bytes) * policy::kLink_ns_per_byte * 1.5;
+      bench.residency->observe(kKernel, advice.spilled_bytes, static_cast<uint64_t>(ns), 0);
+    }
+    if (!writes) return;
+    ++value;
+    for (uint64_t at = 0; at < bytes[which]; at += kGranule)
+      bench.driver.write(spans[which] + at, value);
+  };
+  for (size_t i = 0; i < 24; ++i) use(i % 2);
+  const uint64_t learned = bench.residency->stats().promoted_for;
+  CHECK(learned > 1);
+  for (size_t i = 0; i < 24; ++i) use(i % 2);
+  const uint64_t later = bench.residency->stats().promoted_for - learned;
+  if (writes) {
+    CHECK(later == 0);
+  } else {
+    CHECK(later > 12);
+  }
+}
