@@ -7,6 +7,7 @@
 #include <cstdio>
 
 #include "interpose/stacks/unwind.h"
+#include "interpose/trace/overhead.h"
 
 namespace flexlom::stacks {
 namespace {
@@ -27,6 +28,7 @@ NodeId here() noexcept { return current; }
 
 // Its frame is between the walk and the door, and has to be one that can be walked.
 __attribute__((noinline)) void Caller::enter(Stacks& stacks) noexcept {
+  const trace::Overhead::Use use;
   current = stacks.capture();
 }
 void Caller::leave() noexcept { current = 0; }

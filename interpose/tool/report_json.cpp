@@ -259,7 +259,8 @@ std::string report_json(const std::string& name, const Summary& log, size_t top,
   json.number("dropped", log.dropped).number("unmatched_frees", log.unmatched_frees);
   json.number("replaced", log.replaced).number("unknown_kinds", log.unknown_kinds);
   json.number("bad_line_count", log.bad_line_count).raw("bad_lines", bad_lines(log, top));
-  json.number("records", log.records);
+  json.number("records", log.records).number("log_bytes", log.log_bytes);
+  json.number("overhead_ns", log.overhead_ns);
   json.raw("cut_short", log.cut_short ? "true" : "false");
   json.raw("end_reason", log.end_reason ? json_string(*log.end_reason) : "null");
   return json.end() + "\n";

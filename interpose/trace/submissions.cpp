@@ -8,6 +8,7 @@
 //
 // There may be hundreds of thousands in a second, so they are short.
 #include "interpose/trace/line_buffer.h"
+#include "interpose/trace/overhead.h"
 #include "interpose/trace/writer.h"
 
 namespace flexlom::trace {
@@ -42,6 +43,7 @@ void Writer::function(const FunctionRecord& f) noexcept {
 }
 
 void Writer::launch(const LaunchRecord& launch) noexcept {
+  const Overhead::Use use;
   for (unsigned first = 0; first < launch.count; first += bases_per_line) {
     char list[bases_per_line * (most_digits + 1)];
     char* end = list;

@@ -45,6 +45,7 @@ void Summary::add_bad_line(uint64_t number, std::string why) {
 
 bool Summary::add_line(uint64_t number, std::string_view line, bool cut) {
   line_number_ = number;
+  log_bytes += line.size() + 1;
   released.reset();
   if (!record_.decode(line)) {
     if (cut) {
@@ -119,6 +120,7 @@ bool Summary::add_line(uint64_t number, std::string_view line, bool cut) {
       break;
     case Kind::end:
       end_reason = record_.json().text("reason").value_or("");
+      overhead_ns = record_.json().number("overhead_ns").value_or(0);
       break;
     case Kind::stats:
       // The header of a log has only what was asked for, if that.

@@ -156,6 +156,9 @@ class Summary {
   std::unordered_map<uint64_t, OpenRequest> open_requests;  // without an answer, by sequence number
   bool cut_short = false;                                   // the last line was incomplete
   std::optional<std::string> end_reason;
+  // What recording took of the program's time, by its own estimate; 0: not known.
+  uint64_t overhead_ns = 0;
+  uint64_t log_bytes = 0;  // of all lines of a possible length
   uint64_t records = 0, bad_line_count = 0;
   std::vector<BadLine> bad_lines;
 

@@ -19,6 +19,7 @@
 #include "interpose/trace/json_text.h"
 #include "interpose/trace/line_buffer.h"
 #include "interpose/trace/log_file.h"
+#include "interpose/trace/overhead.h"
 #include "interpose/trace/path_template.h"
 
 namespace flexlom::trace {
@@ -296,6 +297,7 @@ bool Writer::append(std::string_view line, Write write) noexcept {
 }
 
 void Writer::event(std::string_view kind, const Event& event, Write write, Thread thread) noexcept {
+  const Overhead::Use use;
   LineBuffer line(kind);
   if (event.seq != 0) line.number("seq", event.seq);
   line.number("t", event.t_ns != 0 ? event.t_ns : now_ns());
@@ -445,6 +447,8 @@ void Writer::end(const char* reason) noexcept {
   line.number("t", now_ns());
   line.number("records", records);
   line.number("dropped", dropped);
+  if (const uint64_t took_ns = Overhead::estimate_ns(); took_ns != 0)
+    line.number("overhead_ns", took_ns);
   line.text("reason", reason != nullptr ? reason : "exit");
   append(line.finish());
 }
@@ -517,6 +521,7 @@ void Writer::stop_thread() noexcept {
 
 void Writer::abandon() noexcept {
   cached_tid = 0;
+  Overhead::forget();
   State* state = state_.exchange(nullptr);
   if (state == nullptr) return;
   state->file.close();

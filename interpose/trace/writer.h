@@ -158,7 +158,8 @@ class Writer {
   bool perf_map(std::string_view path) noexcept;
   void stats(const Stats&) noexcept;
   void moves(const MoveTotals&) noexcept;
-  void end(const char* reason) noexcept;  // the last record: "exit", ...
+  // The last record: "exit", ... With what recording has taken of the program's time (overhead.h).
+  void end(const char* reason) noexcept;
 
   // Submissions of work, for flexlom advise (submissions.cpp).
   void function(const FunctionRecord&) noexcept;

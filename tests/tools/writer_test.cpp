@@ -15,6 +15,7 @@
 #include <thread>
 
 #include "interpose/trace/json_line.h"
+#include "interpose/trace/overhead.h"
 #include "tests/tools/scratch.h"
 
 namespace {
@@ -134,6 +135,34 @@ TEST_CASE("every record is one JSON object with what was given") {
   REQUIRE(json.parse(lines[11]));
   CHECK(json.number("records") == 11u);
   CHECK(json.number("dropped") == 0u);
+}
+
+TEST_CASE("the last record says what recording took") {
+  Scratch scratch;
+  const auto record = [&](int events) {
+    auto writer = open_at(scratch / "log");
+    const std::string path = writer->path();
+    const uint64_t before_ns = Writer::now_ns();
+    // A thread of its own: each times the same of its records.
+    std::thread([&] {
+      for (int i = 0; i < events; ++i) writer->request(some_event(1));
+    }).join();
+    const uint64_t took_ns = Writer::now_ns() - before_ns;
+    writer->end("exit");
+    writer.reset();
+    JsonLine json;
+    REQUIRE(json.parse(read_lines(path).back()));
+    return std::pair(json.number("overhead_ns"), took_ns);
+  };
+  trace::Overhead::forget();
+  CHECK_FALSE(record(1).first.has_value());  // too few to say
+  const auto [said, took] = record(20'000);
+  REQUIRE(said.has_value());
+  CHECK(*said > 0);
+  // The timed ones are a sample, and one of them may have waited for a processor.
+  CHECK(*said < 100 * took);
+  trace::Overhead::forget();
+  CHECK_FALSE(record(1).first.has_value());
 }
 
 TEST_CASE("the longest values still make a valid line") {
