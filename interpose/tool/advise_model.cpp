@@ -22,8 +22,8 @@ constexpr size_t kQueue = 1024;
 // to 8192 rows: 0.7 to 0.8).
 constexpr double kReread = 0.7;
 // Kernels reach this share of the rate of one that does nothing but read in order (a token's matrix
-// by vector products 44 of 51 GB/s, attention over a long cache 43).
-constexpr double kUsual = 0.86;
+// by vector products 40 to 44 of 51 GB/s, attention over a long cache 43).
+constexpr double kUsual = 0.82;
 // More allocations than a kernel has operands are a list, of which one launch does a part: an
 // optimizer's, which reads and writes each once. Each way that goes at this share of the rate at
 // which kernels only read (AdamW: 42 of 51 GB/s).
