@@ -19,7 +19,7 @@ LIB_SOURCES := $(wildcard interpose/*.cpp interpose/doors/*.cpp interpose/hooks/
   interpose/heat/*.cpp interpose/guard/*.cpp interpose/stacks/*.cpp) \
   interpose/live/file.cpp interpose/live/publisher.cpp \
   interpose/trace/writer.cpp interpose/trace/log_file.cpp interpose/trace/path_template.cpp \
-  interpose/trace/json_text.cpp interpose/trace/submissions.cpp interpose/trace/overhead.cpp \
+  interpose/trace/json_text.cpp interpose/trace/submissions.cpp \
   interpose/doors/dlsym_x86_64.S interpose/doors/exports_x86_64.S kernels/fingerprint_embed.S $(POOL_SOURCES)
 LIB_OBJECTS := $(call objects,$(LIB_SOURCES))
 $(LIB_OBJECTS): | $(GEN)/entries.inc $(GEN)/exports.inc

@@ -1,24 +1,18 @@
 #include "interpose/stacks/stacks.h"
 
-#include <time.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <cstdio>
 
 #include "interpose/stacks/unwind.h"
+#include "interpose/trace/clock.h"
 #include "interpose/trace/overhead.h"
 
 namespace flexlom::stacks {
 namespace {
 
 thread_local NodeId current __attribute__((tls_model("initial-exec"))) = 0;
-
-uint64_t now_ns() {
-  timespec time{};
-  clock_gettime(CLOCK_MONOTONIC, &time);
-  return static_cast<uint64_t>(time.tv_sec) * 1'000'000'000 + static_cast<uint64_t>(time.tv_nsec);
-}
 
 constexpr size_t kMostOwn = 16;  // frames of this library before those of its caller
 
@@ -69,9 +63,9 @@ NodeId Stacks::number_of_stack(const uintptr_t* addresses, size_t count) noexcep
     size_t known = known_code(callers, count);
     if (known < count && may_look_for_code()) [[unlikely]] {
       lock.unlock();
-      const uint64_t begin_ns = now_ns();
+      const uint64_t begin_ns = trace::monotonic_ns();
       std::vector<CodeRange> found = list_anonymous_code();
-      const uint64_t end_ns = now_ns();
+      const uint64_t end_ns = trace::monotonic_ns();
       lock.lock();
       anonymous_ = std::move(found);
       looked_at_ns_ = end_ns;
@@ -87,7 +81,7 @@ NodeId Stacks::number_of_stack(const uintptr_t* addresses, size_t count) noexcep
 // Looking takes a while, and damaged chains lead to addresses that are never found: at most one
 // part in fifty of the time is spent on it.
 bool Stacks::may_look_for_code() const noexcept {
-  return now_ns() - looked_at_ns_ > 50 * look_took_ns_;
+  return trace::monotonic_ns() - looked_at_ns_ > 50 * look_took_ns_;
 }
 
 uint32_t Stacks::number_of(Module&& module) {

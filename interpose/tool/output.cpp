@@ -29,6 +29,11 @@ std::string human_time(uint64_t ns) {
   return fmt::format("{} h {:02} min", seconds / 3600, seconds / 60 % 60);
 }
 
+std::string share(uint64_t part, uint64_t whole) {
+  if (whole == 0) return {};
+  return fmt::format("{:.1f}%", 100.0 * static_cast<double>(part) / static_cast<double>(whole));
+}
+
 std::string driver_release(int64_t version) {
   return fmt::format("{}.{}", version / 1000, version % 1000 / 10);
 }

@@ -7,10 +7,11 @@
 
 namespace flexlom::tool {
 
-std::string human_bytes(uint64_t bytes);         // "512 B", "1.5 GiB"
-std::string human_time(uint64_t ns);             // "1.204 s", "2 h 03 min"
-std::string driver_release(int64_t version);     // 13000: "13.0"
-std::string json_string(std::string_view text);  // with quotes
+std::string human_bytes(uint64_t bytes);           // "512 B", "1.5 GiB"
+std::string human_time(uint64_t ns);               // "1.204 s", "2 h 03 min"
+std::string share(uint64_t part, uint64_t whole);  // "45.0%"; nothing of nothing
+std::string driver_release(int64_t version);       // 13000: "13.0"
+std::string json_string(std::string_view text);    // with quotes
 
 // Text of unknown origin as UTF-8: bytes that are none become '?', as in JSON.
 std::string valid_utf8(std::string_view text);

@@ -44,11 +44,6 @@ namespace {
 
 uint64_t bytes_of(const Group& group) { return group.bytes; }
 
-std::string share(uint64_t part, uint64_t whole) {
-  if (whole == 0) return {};
-  return fmt::format("{:.1f}%", 100.0 * static_cast<double>(part) / static_cast<double>(whole));
-}
-
 // "1.3 GiB  45.0%  cuMemAlloc_v2 of 1.3 GiB", and where it lies.
 std::string holder_line(const Group& group, uint64_t whole_bytes) {
   std::string line = fmt::format("{:>10}  {:>6}  {}", human_bytes(group.bytes),

@@ -210,12 +210,6 @@ std::string per_second(uint64_t count, uint64_t time_ns) {
                      static_cast<double>(count) * 1e9 / static_cast<double>(time_ns));
 }
 
-std::string share_of(uint64_t part_ns, uint64_t all_ns) {
-  if (all_ns == 0) return {};
-  return fmt::format(" ({:.1f}%)",
-                     100 * static_cast<double>(part_ns) / static_cast<double>(all_ns));
-}
-
 // What records take is counted in microseconds.
 std::string short_time(uint64_t ns) {
   if (ns < 1'000'000) return fmt::format("{} us", ns / 1000);
@@ -226,14 +220,14 @@ std::string short_time(uint64_t ns) {
 // What flexlom itself took of the run: recording adds up over the program's threads.
 void write_overhead(std::string& out, const Summary& log, uint64_t time_ns) {
   const uint64_t shut_ns = log.move_totals ? log.move_totals->shut_ns : 0;
-  if (log.overhead_ns == 0 && shut_ns == 0) return;
+  if (time_ns == 0 || (log.overhead_ns == 0 && shut_ns == 0)) return;
   out += "  overhead:";
   if (log.overhead_ns != 0)
-    out += fmt::format(" about {} to record{}", short_time(log.overhead_ns),
-                       share_of(log.overhead_ns, time_ns));
+    out += fmt::format(" about {} to record ({})", short_time(log.overhead_ns),
+                       share(log.overhead_ns, time_ns));
   if (shut_ns != 0)
-    out += fmt::format("{} {} with submissions held back{}", log.overhead_ns != 0 ? "," : "",
-                       short_time(shut_ns), share_of(shut_ns, time_ns));
+    out += fmt::format("{} {} with submissions held back ({})", log.overhead_ns != 0 ? "," : "",
+                       short_time(shut_ns), share(shut_ns, time_ns));
   out += "\n";
 }
 

@@ -9,6 +9,8 @@
 #include <atomic>
 #include <cstdint>
 
+#include "interpose/trace/clock.h"
+
 namespace flexlom::trace {
 
 class Overhead {
@@ -18,10 +20,10 @@ class Overhead {
   // Held around one use.
   class Use {
    public:
-    Use() noexcept : since_ns_(++turn_ % kEvery == 0 ? now_ns() : 0) {}
+    Use() noexcept : since_ns_(++turn_ % kEvery == 0 ? monotonic_ns() : 0) {}
     ~Use() {
       if (since_ns_ != 0) [[unlikely]]
-        timed_ns_.fetch_add(now_ns() - since_ns_, std::memory_order_relaxed);
+        timed_ns_.fetch_add(monotonic_ns() - since_ns_, std::memory_order_relaxed);
     }
     Use(const Use&) = delete;
     Use& operator=(const Use&) = delete;
@@ -38,10 +40,10 @@ class Overhead {
   static void forget() noexcept { timed_ns_.store(0, std::memory_order_relaxed); }
 
  private:
-  static uint64_t now_ns() noexcept;
   // Not zero at first: the first use of a thread is slow for reasons of its own.
-  static thread_local uint32_t turn_ __attribute__((tls_model("initial-exec")));
-  static std::atomic<uint64_t> timed_ns_;
+  static inline constinit thread_local uint32_t turn_ __attribute__((tls_model("initial-exec"))) =
+      kEvery / 2;
+  static inline constinit std::atomic<uint64_t> timed_ns_{0};
 };
 
 }  // namespace flexlom::trace

@@ -16,6 +16,7 @@
 #include <mutex>
 #include <new>
 
+#include "interpose/trace/clock.h"
 #include "interpose/trace/json_text.h"
 #include "interpose/trace/line_buffer.h"
 #include "interpose/trace/log_file.h"
@@ -28,12 +29,6 @@ namespace {
 constexpr size_t buffer_bytes = size_t{4} << 20;  // two of these; untouched pages cost nothing
 constexpr auto flush_interval = std::chrono::milliseconds(50);
 constexpr auto stop_patience = std::chrono::seconds(2);
-
-uint64_t time_ns(clockid_t clock) {
-  timespec time{};
-  clock_gettime(clock, &time);
-  return static_cast<uint64_t>(time.tv_sec) * 1'000'000'000 + static_cast<uint64_t>(time.tv_nsec);
-}
 
 thread_local pid_t cached_tid = 0;  // reset by abandon(): a forked child is another thread
 
@@ -315,7 +310,7 @@ void Writer::event(std::string_view kind, const Event& event, Write write, Threa
   append(line.finish(), write);
 }
 
-uint64_t Writer::now_ns() noexcept { return time_ns(CLOCK_MONOTONIC); }
+uint64_t Writer::now_ns() noexcept { return monotonic_ns(); }
 
 void Writer::request(const Event& e) noexcept { event("request", e); }
 

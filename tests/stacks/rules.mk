@@ -3,7 +3,7 @@ comma := ,
 STACKS_TEST_SOURCES := tests/stacks/unwind_test.cpp tests/tools/main.cpp
 $(call objects,tests/stacks/unwind_test.cpp): CXXFLAGS_tests += -fno-omit-frame-pointer \
   -fno-optimize-sibling-calls
-$(eval $(call program,tests/stacks_unit,$(STACKS_TEST_SOURCES) $(wildcard interpose/stacks/*.cpp) interpose/trace/overhead.cpp,-ldl))
+$(eval $(call program,tests/stacks_unit,$(STACKS_TEST_SOURCES) $(wildcard interpose/stacks/*.cpp),-ldl))
 
 $(call objects,tests/stacks/nested.cpp tests/stacks/python_like.cpp): CXXFLAGS_tests += -g -O1 -fno-omit-frame-pointer
 $(eval $(call program,tests/stacks/nested,tests/stacks/nested.cpp,-ldl))
