@@ -48,6 +48,9 @@ struct Touched {
   policy::Tick tick = 0;       // of the submission; 0: nothing
   uint64_t spilled_bytes = 0;  // of the allocations it names, in host frames
   double touches_ahead = 1;  // of the spilled ones, in the run of touches that this one is part of
+  // An allocation has turned out to be an arena: rates measured while all of it was charged to
+  // every submission say nothing.
+  bool regrouped = false;
 };
 
 // What tracked mode keeps of a submission besides (residency/tracked.h).
@@ -179,8 +182,10 @@ class DevicePool {
   }
   // The tick before which all work is over, as known now.
   policy::Tick uses_over_before() noexcept;
-  // Of the large allocations that the words name, in host frames now.
-  uint64_t spilled_bytes(const CUdeviceptr* words, size_t count) const noexcept;
+  // Of the large allocations that the words name, in host frames now; of arenas only what was
+  // touched by the submission of that tick or since.
+  uint64_t spilled_bytes(const CUdeviceptr* words, size_t count,
+                         policy::Tick since = 0) const noexcept;
   // Takes pages that may change places while other work runs: those whose allocation nothing uses
   // any more. `needed`: what the submission of `tick` is waiting for, used by nobody else; else
   // what nobody has named since. A submission that names it waits from now on. False: may not.
@@ -263,6 +268,9 @@ class DevicePool {
                       size_t count, bool wild);
   Span* span_named(CUdeviceptr word) const;
   static bool may_move(const Span& span);
+  bool may_be_arena(const Span& span) const;
+  policy::History& history_of(const PageId& page) const;  // touch mutex held
+  static void set_spilled(const PageId& page, size_t bytes, bool spilled);
   CUresult take_host_frame(std::unique_lock<std::mutex>& lock, unsigned order, Frame* frame);
   void drop_copies(uint64_t want_bytes);
   void give_up_copy(Page& page);

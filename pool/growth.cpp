@@ -203,6 +203,7 @@ Span* DevicePool::new_span(SizeKey key, unsigned shard) {
     span->history = {};
     span->arrival = 0;
     span->untracked = false;
+    span->arena = nullptr;
   }
   span->idle_since = tick_;
   span->spilled_bytes = 0;
@@ -212,6 +213,10 @@ Span* DevicePool::new_span(SizeKey key, unsigned shard) {
     return nullptr;
   }
   spare_spans_.pop_back();
+  if (may_be_arena(*span)) {
+    std::lock_guard touch_lock(touch_mutex_);
+    span->arena = Arena::of(span->pages);
+  }
   span->objects = std::make_unique<Object[]>(span->objects_total);
   for (uint32_t i = 0; i < span->objects_total; ++i) {
     span->objects[i].span = span;
@@ -224,6 +229,12 @@ Span* DevicePool::new_span(SizeKey key, unsigned shard) {
     if (observer_ != nullptr) observer_->spilled(config_.device, span->base, span->spilled_bytes);
   }
   return span;
+}
+
+// Only where it pays: what is small for the device can come and go as a whole.
+bool DevicePool::may_be_arena(const Span& span) const {
+  return residency_ != nullptr && !residency_->is_tracked() && !span.small &&
+         span.bytes() >= device_budget_.limit() / policy::kArenaShare;
 }
 
 void DevicePool::publish(Span& span, Span* value) {
@@ -310,6 +321,10 @@ bool DevicePool::unback(Span& span) {
 void DevicePool::drop_span(Span* span) {
   if (unback(*span)) give_addresses(span->first, span->count, true);
   spans_.erase(span);
+  {
+    std::lock_guard touch_lock(touch_mutex_);
+    span->arena = nullptr;
+  }
   spare_spans_.push_back(span);
 }
 

@@ -47,15 +47,15 @@ std::vector<policy::PageView> DevicePool::movable_pages(policy::Tick needed_tick
       const Page& page = span->pages[i];
       policy::PageView view;
       view.id = static_cast<uint32_t>(ids->size());
+      ids->push_back({span, span->generation, i});
       view.bytes = page.bytes();
       view.address = span->base + (CUdeviceptr{page.granule} << kGranuleShift);
-      view.history = span->history;
+      view.history = history_of(ids->back());
       view.resident = page.where == Where::device;
       view.movable = !page.moving;
-      view.needed = needed_tick != 0 && span->history.last >= needed_tick;
+      view.needed = needed_tick != 0 && view.history.last >= needed_tick;
       view.host_copy = page.has_copy;
       views.push_back(view);
-      ids->push_back({span, span->generation, i});
     }
   }
   return views;
@@ -80,11 +80,22 @@ Touched DevicePool::touch(const CUdeviceptr* words, size_t count, float cost, To
     Span* span = span_named(words[i]);
     if (span == nullptr) continue;
     if (result.tick == 0) result.tick = ++touch_tick_;
-    if (span->history.last == touch_tick_) continue;
     const policy::Tick before = span->history.last;
-    policy::touch(span->history, touch_tick_, cost);
-    if (bases != nullptr) [[unlikely]]
-      bases->add(span->base);
+    const bool again = before == touch_tick_;
+    if (!again) {
+      policy::touch(span->history, touch_tick_, cost);
+      if (bases != nullptr) [[unlikely]]
+        bases->add(span->base);
+    }
+    if (span->arena != nullptr) [[unlikely]] {
+      // The end of the allocation is the end of its last buffer, or of any.
+      if (words[i] < span->base + span->bytes())
+        span->arena->touch(words[i] - span->base, touch_tick_, cost, &result.spilled_bytes,
+                           &weighted);
+      result.regrouped = result.regrouped || span->arena->turned_out();
+      if (span->arena->active()) continue;
+    }
+    if (again) continue;
     const size_t spilled = span->spilled_bytes.load(std::memory_order_relaxed);
     if (tracking != nullptr) [[unlikely]] {
       tracking->arrival = std::max(tracking->arrival, span->arrival);
@@ -102,20 +113,37 @@ Touched DevicePool::touch(const CUdeviceptr* words, size_t count, float cost, To
   return result;
 }
 
-uint64_t DevicePool::spilled_bytes(const CUdeviceptr* words, size_t count) const noexcept {
+uint64_t DevicePool::spilled_bytes(const CUdeviceptr* words, size_t count,
+                                   policy::Tick since) const noexcept {
   uint64_t sum = 0;
+  std::lock_guard lock(touch_mutex_);
   for (size_t i = 0; i < count; ++i) {
     const Span* span = span_named(words[i]);
     const auto seen = [&](CUdeviceptr word) { return span_named(word) == span; };
-    if (span != nullptr && std::none_of(words, words + i, seen))
-      sum += span->spilled_bytes.load(std::memory_order_relaxed);
+    if (span == nullptr || std::any_of(words, words + i, seen)) continue;
+    sum += span->arena != nullptr && span->arena->active()
+               ? span->arena->spilled_since(since)
+               : span->spilled_bytes.load(std::memory_order_relaxed);
   }
   return sum;
 }
 
 void DevicePool::note_exchanged(const PageId& page) {
   std::lock_guard lock(touch_mutex_);
-  policy::note_move(page.span->history);
+  policy::note_move(history_of(page));
+}
+
+policy::History& DevicePool::history_of(const PageId& page) const {
+  Arena* arena = page.span->arena.get();
+  // What was asked for without the device's mutex may have become another span since.
+  const bool own = arena != nullptr && arena->active() && page.index < arena->pages();
+  return own ? arena->history(page.index) : page.span->history;
+}
+
+void DevicePool::set_spilled(const PageId& page, size_t bytes, bool spilled) {
+  std::atomic<size_t>& sum = page.span->spilled_bytes;
+  spilled ? sum += bytes : sum -= bytes;
+  if (page.span->arena != nullptr) page.span->arena->set_spilled(page.index, spilled);
 }
 
 policy::Tick DevicePool::touch_tick() const {
@@ -245,7 +273,7 @@ CUresult DevicePool::finish_demote(const Move& move) {
   page->frame = move.host;
   page->where = Where::host;
   page->has_copy = page->has_mark = false;
-  move.page.span->spilled_bytes += move.bytes;
+  set_spilled(move.page, move.bytes, true);
   spilled_total_ += move.bytes;
   set_moving(move.page, *page, false);
   return CUDA_SUCCESS;
@@ -283,7 +311,7 @@ CUresult DevicePool::place_promoted(Move* move) {
   page->has_mark = false;
   page->where = Where::device;
   move->placed = true;
-  move->page.span->spilled_bytes -= move->bytes;
+  set_spilled(move->page, move->bytes, false);
   return CUDA_SUCCESS;
 }
 
@@ -301,7 +329,7 @@ void DevicePool::finish_promote(const Move& move, bool copied, const Fingerprint
       page->frame = move.host;
       page->where = Where::host;
       page->has_copy = false;
-      move.page.span->spilled_bytes += move.bytes;
+      set_spilled(move.page, move.bytes, true);
     } else if (observer_ != nullptr) {
       observer_->warned("a page that could not be filled could not be put back");
     }

@@ -17,7 +17,8 @@ constexpr uint32_t kMeasureEvery = 64;
 constexpr uint64_t kTellingBytes = uint64_t{128} << 20;
 constexpr uint64_t kManyBytes = uint64_t{2} << 30;
 constexpr uint32_t kForgetLatest = 1u << 14;
-constexpr uint32_t kMostUnclear = 3;  // measurements that said nothing, in a row
+constexpr uint32_t kMostUnclear = 3;   // measurements that said nothing, in a row
+constexpr uint32_t kMostIgnored = 16;  // measurements of one function that may be under way
 constexpr uint64_t kReadyBytes = 128u << 20;
 constexpr uint64_t kReadyShare = 32;
 // The youngest spans, together this share of the budget, are not demoted for a new one.
@@ -64,7 +65,10 @@ Profile::Choice Profile::choose(uint64_t spilled_bytes, double touches_ahead, Ki
       known && better_promoted(double{ns_per_byte_}, spilled_bytes, touches_ahead, written_share);
   if (choice.promote_first && written_share >= 0) forget_after_ = kForgetSoonest;
   choice.measure = !known || (!choice.promote_first && seen_ - measured_at_ >= kMeasureEvery);
-  if (choice.measure) measured_at_ = seen_;
+  if (choice.measure) {
+    measured_at_ = seen_;
+    ++asked_;
+  }
   return choice;
 }
 
@@ -73,6 +77,11 @@ Profile::Choice Profile::choose(uint64_t spilled_bytes, double touches_ahead, Ki
 // one: what is left in place for once is measured again. Where it cannot be told whether the device
 // worked or waited, the work is taken to be as fast as the link, and measured again at once.
 float Profile::observe(uint64_t spilled_bytes, uint64_t elapsed_ns, uint64_t host_ns) noexcept {
+  if (asked_ > 0) --asked_;
+  if (ignored_ > 0) {
+    --ignored_;
+    return ns_per_byte_;
+  }
   if (spilled_bytes == 0) return ns_per_byte_;
   const auto bytes = static_cast<float>(spilled_bytes);
   const float most = static_cast<float>(elapsed_ns) / bytes;
@@ -89,6 +98,14 @@ float Profile::observe(uint64_t spilled_bytes, uint64_t elapsed_ns, uint64_t hos
   std::copy_n(rates_, count, sorted);
   std::sort(sorted, sorted + count);
   return ns_per_byte_ = sorted[(count - 1) / 2];
+}
+
+// Some may never come, as when the sampler had no room for them: then as many of the next are
+// ignored, which delays it by a launch each.
+void Profile::forget() noexcept {
+  const uint32_t asked = std::min(asked_, kMostIgnored);
+  *this = {};
+  asked_ = ignored_ = asked;
 }
 
 void Profile::promoted(uint64_t left_bytes, uint64_t written_bytes) noexcept {

@@ -19,6 +19,8 @@ namespace flexlom::pool::policy {
 // A request for new memory beyond half of the budget pushes nobody out: it would push out
 // everything, itself included.
 inline constexpr uint64_t kLargestShare = 2;
+// An allocation of at least a sixteenth of the budget may be an arena (buffers.h).
+inline constexpr uint64_t kArenaShare = 16;
 // Pages demoted with the gate shut once; more are done in several goes, so that nobody waits long.
 inline constexpr uint64_t kMostDemoted_bytes = uint64_t{1} << 30;
 
@@ -53,6 +55,9 @@ class Profile {
   // waiting for the program to submit it: the first launch of a function loads its code. Returns
   // ns_per_byte() as of now.
   float observe(uint64_t spilled_bytes, uint64_t elapsed_ns, uint64_t host_ns = 0) noexcept;
+  // What submissions were charged with so far was wrong: nothing is known any more, and what was
+  // asked to be measured under it will say nothing.
+  void forget() noexcept;
   // Pages were promoted for it. Of `left_bytes` that left for them it is known whether they had
   // been written; `written_bytes` had.
   void promoted(uint64_t left_bytes, uint64_t written_bytes) noexcept;
@@ -64,6 +69,7 @@ class Profile {
   float ns_per_byte_ = 0;
   float rates_[kKept] = {};  // the last measured, in a ring
   uint32_t measured_ = 0, seen_ = 0, measured_at_ = 0, unclear_ = 0;
+  uint32_t asked_ = 0, ignored_ = 0;  // measurements asked for, and of those, to be ignored
   static constexpr uint32_t kForgetSoonest = 256;
   uint64_t left_bytes_ = 0, written_bytes_ = 0;  // the older they are, the less they count
   uint32_t promoted_at_ = 0, forget_after_ = kForgetSoonest;

@@ -109,6 +109,8 @@ Advice Residency::before(DevicePool& pool, const Submission& submission) noexcep
                               ? touch(pool, submission, tracking, advice)
                               : pool.touch(submission.words, submission.count,
                                            cost_of(submission.function), submission.bases);
+  if (touched.regrouped) [[unlikely]]
+    forget_rates();
   if (touched.tick % kMarkEvery == 0 && touched.tick != 0) [[unlikely]]
     mark_progress();
   if (touched.spilled_bytes == 0 || !submission.may_move) [[likely]]
@@ -161,7 +163,8 @@ Advice Residency::before(DevicePool& pool, const Submission& submission) noexcep
     const uint64_t before = advice.spilled_bytes;
     const bool moved = rebalance(pool, submission.context);
     // What it names may have been among that.
-    if (moved) advice.spilled_bytes = pool.spilled_bytes(submission.words, submission.count);
+    if (moved)
+      advice.spilled_bytes = pool.spilled_bytes(submission.words, submission.count, touched.tick);
     std::lock_guard lock(mutex_);
     stats_.in_place_bytes += advice.spilled_bytes - before;
     if (advice.spilled_bytes == 0) {
@@ -191,6 +194,12 @@ void Residency::note_promoted(uint64_t function, const Outcome& outcome) {
   // Pages that leave for the first time are copied whether or not they were written.
   found->second.promoted(outcome.down_bytes - outcome.down_unknown_bytes,
                          outcome.down_copied_bytes - outcome.down_unknown_bytes);
+}
+
+void Residency::forget_rates() noexcept {
+  std::lock_guard lock(mutex_);
+  for (auto& [function, profile] : profiles_) profile.forget();
+  for (Rate& rate : rates_) rate.function.store(0, std::memory_order_release);
 }
 
 void Residency::observe(uint64_t function, uint64_t spilled_bytes, uint64_t elapsed_ns,

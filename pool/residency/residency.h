@@ -113,6 +113,7 @@ class Residency {
   Touched touch(DevicePool& pool, const Submission& submission, Tracking& tracking, Advice& advice);
   bool promote(DevicePool& pool, const Submission& submission, policy::Tick tick, Outcome* outcome);
   void note_promoted(uint64_t function, const Outcome& outcome);
+  void forget_rates() noexcept;
   bool run(DevicePool& pool, CUcontext context, const std::vector<PageId>& ids,
            const policy::Plan& plan, Outcome* outcome);
 

@@ -28,13 +28,16 @@ void Worker::run() {
   }
   MUST(cuMemsetD8Async, verdicts_, 0, kVerdicts * sizeof(uint64_t), streams_[2]);
   MUST(cuStreamSynchronize, streams_[2]);
+  if (shared_.options.moves) cut_arena();
   while (!shared_.stop.load(std::memory_order_relaxed) && iteration_ < shared_.options.iterations) {
     shared_.options.moves ? step_moving() : step();
     ++iteration_;
     shared_.iterations.fetch_add(1, std::memory_order_relaxed);
   }
   while (any()) release(take_random(), false);
+  for (const Block& piece : pieces_) check(piece, "at the end");
   settle();
+  if (arena_ != 0) MUST(cuMemFree, arena_);
   MUST(cuMemFree, verdicts_);
   for (CUstream stream : streams_) {
     if (stream != nullptr) MUST(cuStreamDestroy, stream);
@@ -88,7 +91,9 @@ void Worker::step_moving() {
   const uint32_t dice = random_.below(1000);
   if (held_bytes_ < shared_.options.bytes_per_thread ? dice < 300 : dice < 10) return allocate();
   if (!any()) return;
-  if (dice < 700) {
+  if (dice < 300) {
+    use_piece();
+  } else if (dice < 700) {
     check(random_block(), "while held");
   } else if (dice < 770) {
     fill(blocks_[random_.below(static_cast<uint32_t>(blocks_.size()))]);
@@ -161,6 +166,31 @@ void Worker::allocate() {
   note_host_bytes();
   fill(block);
   blocks_.push_back(block);
+}
+
+// The way that programs with an allocator of their own have: the driver hears of one allocation.
+void Worker::cut_arena() {
+  constexpr size_t kPieces = 5, kPieceBytes = 6u << 20;
+  if (CU(cuMemAlloc)(&arena_, kPieces * kPieceBytes) != CUDA_SUCCESS) {
+    arena_ = 0;
+    return;
+  }
+  for (size_t i = 0; i < kPieces; ++i) {
+    Block piece;
+    piece.address = arena_ + i * kPieceBytes;
+    piece.bytes = kPieceBytes;
+    piece.stream = streams_[i % streams_.size()];
+    fill(piece);
+    pieces_.push_back(piece);
+  }
+}
+
+// Some of them more often than others.
+void Worker::use_piece() {
+  if (pieces_.empty()) return;
+  const auto all = static_cast<uint32_t>(pieces_.size());
+  Block& piece = pieces_[std::min(random_.below(all), random_.below(all))];
+  random_.one_in(8) ? fill(piece) : check(piece, "in the arena");
 }
 
 void Worker::fill(Block& block) {

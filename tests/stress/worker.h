@@ -73,6 +73,8 @@ class Worker {
   size_t random_size();
   CUstream random_stream();
   void allocate();
+  void cut_arena();
+  void use_piece();
   void fill(Block& block);
   void check(const Block& block, const char* how);
   void release(Block block, bool other_thread);
@@ -96,6 +98,8 @@ class Worker {
   Random random_;
   std::vector<CUstream> streams_;
   std::vector<Block> blocks_;
+  CUdeviceptr arena_ = 0;      // where pages move: one allocation
+  std::vector<Block> pieces_;  // that these are cut out of
   size_t held_bytes_ = 0;
   CUdeviceptr verdicts_ = 0;
   std::vector<Check> checks_;

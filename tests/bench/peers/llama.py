@@ -11,6 +11,9 @@ import torch.nn as nn
 import torch.nn.functional as F
 
 
+ALIGN_ELEMENTS = 128  # 256 bytes, as allocators have it
+
+
 def parse(arguments=None):
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--mode", default="decode", choices=["decode", "prefill", "both", "all"],
@@ -21,6 +24,8 @@ def parse(arguments=None):
                         ("rounds", 2), ("follow", 256)):
         parser.add_argument(f"--{name}", type=int, default=value)
     parser.add_argument("--device", default="cuda")
+    parser.add_argument("--one-block", action="store_true",
+                        help="all weights in one allocation, as programs with arenas have them")
     parser.add_argument("--weights-on-device", type=int, default=0, metavar="BYTES",
                         help="for the programs that keep some weights on the host themselves")
     return parser.parse_args(arguments)
@@ -102,12 +107,19 @@ def skeleton(o):
         torch.set_default_dtype(before)
 
 
-def weights(model, device):
+def weights(model, device, one_block=False):
     """Every weight, made on the device: (name, tensor), always the same values."""
     generator = torch.Generator(device)
     generator.manual_seed(7)
-    for name, parameter in list(model.named_parameters()):
-        tensor = torch.empty(parameter.shape, dtype=parameter.dtype, device=device)
+    parameters = list(model.named_parameters())
+    if one_block:
+        sizes = [-(-p.numel() // ALIGN_ELEMENTS) * ALIGN_ELEMENTS for _, p in parameters]
+        pieces = iter(torch.empty(sum(sizes), dtype=torch.float16, device=device).split(sizes))
+    for name, parameter in parameters:
+        if one_block:
+            tensor = next(pieces)[:parameter.numel()].view(parameter.shape)
+        else:
+            tensor = torch.empty(parameter.shape, dtype=parameter.dtype, device=device)
         if parameter.dim() == 1:
             tensor.fill_(1)
         else:
@@ -127,7 +139,7 @@ def weight_bytes(model):
 
 def resident(o):
     model = skeleton(o)
-    for name, tensor in weights(model, o.device):
+    for name, tensor in weights(model, o.device, o.one_block):
         put(model, name, tensor)
     return model
 
