@@ -63,6 +63,9 @@ struct alignas(64) Span {
   policy::History history;  // of the whole large object; guarded by the device pool's touch mutex
   // Written under the device's mutex, read without it: by then it may be another number.
   std::atomic<size_t> spilled_bytes{0};
+  // Histories of the pages, of one that is large for its device; null: `history` is all. Set under
+  // the device's mutex and the touch mutex, and beside the above because all submissions look here.
+  std::unique_ptr<Arena> arena;
   std::atomic<uint32_t> shard{0};
   uint32_t first = 0;  // granule in the device's address space
   uint32_t count = 0;
@@ -85,9 +88,6 @@ struct alignas(64) Span {
   uint32_t moving = 0;  // pages a mover works on; device mutex
   std::unique_ptr<Object[]> objects;
   std::vector<Page> pages;
-  // Histories of the pages, of one that is large for its device; null: `history` is all. Set under
-  // the device's mutex and the touch mutex.
-  std::unique_ptr<Arena> arena;
   // Tracked mode (residency/tracked.h); guarded by the touch mutex, too.
   uint32_t claims = 0;     // its pages are changing places: a submission that names it waits
   uint64_t arrival = 0;    // the last batch of copies into its pages (Mover::Arrival); 0: none

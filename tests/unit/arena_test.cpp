@@ -23,17 +23,9 @@ struct ArenaBench : PoolBench {
   ~ArenaBench() {
     for (uint64_t i = 0; i < kPages; ++i) CHECK(driver.read(arena + i * kPage) == 1000 + i);
   }
-  Advice submit_naming(const std::vector<CUdeviceptr>& words, uint64_t function = kKernel) {
-    Submission submission;
-    submission.context = fake_context(1);
-    submission.function = function;
-    submission.words = words.data();
-    submission.count = words.size();
-    return residency->before(*pool, submission);
-  }
   // Work that reads all of it many times over. Returns what it had to read over the link.
   uint64_t reread(CUdeviceptr buffer) {
-    const Advice advice = submit_naming({buffer});
+    const Advice advice = submit_naming({buffer}, kKernel);
     if (advice.measure) observe(advice.spilled_bytes);
     return advice.spilled_bytes;
   }
@@ -84,7 +76,7 @@ TEST_CASE("arena: what was measured before it was known to be one is forgotten")
       bench.reread(bench.arena);
       continue;
     }
-    const Advice advice = bench.submit_naming({bench.arena});
+    const Advice advice = bench.submit_naming({bench.arena}, kKernel);
     if (advice.measure) charged.push_back(advice.spilled_bytes);
   }
   for (int round = 0; round < 2; ++round) {
@@ -122,12 +114,7 @@ TEST_CASE("arena: with one buffer it is a large allocation like any other") {
 
 TEST_CASE("arena: its memory becomes that of another allocation") {
   PoolBench bench(12 * 32 + 32, 1024, true);
-  const auto name = [&](CUdeviceptr p) {
-    Submission submission;
-    submission.words = &p;
-    submission.count = 1;
-    return bench.residency->before(*bench.pool, submission).spilled_bytes;
-  };
+  const auto name = [&](CUdeviceptr p) { return bench.submit_naming({p}, 0).spilled_bytes; };
   for (uint64_t pages : {kPages, kPages / 2, kPages}) {
     const CUdeviceptr p = bench.must(pages * kPage);
     for (int round = 0; round < 3; ++round) {

@@ -90,6 +90,15 @@ struct PoolBench {
     return p;
   }
   void free(CUdeviceptr p) { REQUIRE(pool->free("test", p, 0) == CUDA_SUCCESS); }
+  // With `moving`: a submission that names these addresses.
+  pool::Advice submit_naming(const std::vector<CUdeviceptr>& words, uint64_t function) {
+    pool::Submission submission;
+    submission.context = fake_context(1);
+    submission.function = function;
+    submission.words = words.data();
+    submission.count = words.size();
+    return residency->before(*pool, submission);
+  }
   void submit() {
     driver.submit(fake_context(1));
     word.store(1);

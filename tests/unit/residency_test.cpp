@@ -14,14 +14,6 @@ constexpr uint64_t kSpilled = 40 * kGranule;
 
 struct Submitter : PoolBench {
   Submitter() : PoolBench(72, 128, true) {}
-  Advice submit_naming(const std::vector<CUdeviceptr>& words, uint64_t function) {
-    Submission submission;
-    submission.context = fake_context(1);
-    submission.function = function;
-    submission.words = words.data();
-    submission.count = words.size();
-    return residency->before(*pool, submission);
-  }
   uint64_t spilled(CUdeviceptr p) const { return pool->spilled_bytes(&p, 1); }
 };
 
