@@ -37,11 +37,12 @@ std::string moves_text(const pool::ResidencyStats& s) {
   std::string text = fmt::format(
       "promoted_bytes={} demoted_bytes={} demoted_copied_bytes={} clean_pages={} batches={} "
       "beside={} shut_us={} longest_shut_us={} begin_us={} drain_us={} compare_us={} place_us={} "
-      "demote_us={} wait_us={} in_place={} in_place_bytes={} promoted_for={} measured={}",
+      "demote_us={} wait_us={} in_place={} in_place_bytes={} promoted_for={} measured={} "
+      "arenas={}",
       m.promoted_bytes, m.demoted_bytes, m.demoted_copied_bytes, m.clean_pages, m.batches, m.beside,
       m.shut_ns / 1000, m.longest_shut_ns / 1000, m.begin_ns / 1000, m.drain_ns / 1000,
       m.compare_ns / 1000, m.place_ns / 1000, m.demote_ns / 1000, m.wait_ns / 1000, s.in_place,
-      s.in_place_bytes, s.promoted_for, s.measured);
+      s.in_place_bytes, s.promoted_for, s.measured, s.arenas);
   for (size_t i = 0; i < kReasons; ++i)
     text += fmt::format(" given_up_{}={}", word_of(static_cast<pool::GaveUp>(i)), m.given_up[i]);
   // What crossed the link: a clean page leaves without a copy.

@@ -48,9 +48,9 @@ struct Touched {
   policy::Tick tick = 0;       // of the submission; 0: nothing
   uint64_t spilled_bytes = 0;  // of the allocations it names, in host frames
   double touches_ahead = 1;  // of the spilled ones, in the run of touches that this one is part of
-  // An allocation has turned out to be an arena: rates measured while all of it was charged to
+  // Allocations that have turned out to be arenas: rates measured while all of them was charged to
   // every submission say nothing.
-  bool regrouped = false;
+  uint32_t new_arenas = 0;
 };
 
 // What tracked mode keeps of a submission besides (residency/tracked.h).

@@ -92,7 +92,7 @@ Touched DevicePool::touch(const CUdeviceptr* words, size_t count, float cost, To
       if (words[i] < span->base + span->bytes())
         span->arena->touch(words[i] - span->base, touch_tick_, cost, &result.spilled_bytes,
                            &weighted);
-      result.regrouped = result.regrouped || span->arena->turned_out();
+      if (span->arena->turned_out()) ++result.new_arenas;
       if (span->arena->active()) continue;
     }
     if (again) continue;

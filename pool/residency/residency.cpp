@@ -109,8 +109,8 @@ Advice Residency::before(DevicePool& pool, const Submission& submission) noexcep
                               ? touch(pool, submission, tracking, advice)
                               : pool.touch(submission.words, submission.count,
                                            cost_of(submission.function), submission.bases);
-  if (touched.regrouped) [[unlikely]]
-    forget_rates();
+  if (touched.new_arenas > 0) [[unlikely]]
+    note_arenas(touched.new_arenas);
   if (touched.tick % kMarkEvery == 0 && touched.tick != 0) [[unlikely]]
     mark_progress();
   if (touched.spilled_bytes == 0 || !submission.may_move) [[likely]]
@@ -196,8 +196,9 @@ void Residency::note_promoted(uint64_t function, const Outcome& outcome) {
                          outcome.down_copied_bytes - outcome.down_unknown_bytes);
 }
 
-void Residency::forget_rates() noexcept {
+void Residency::note_arenas(uint32_t more) noexcept {
   std::lock_guard lock(mutex_);
+  stats_.arenas += more;
   for (auto& [function, profile] : profiles_) profile.forget();
   for (Rate& rate : rates_) rate.function.store(0, std::memory_order_release);
 }

@@ -53,6 +53,7 @@ struct ResidencyStats {
   uint64_t in_place_bytes = 0;  // at most: what was spilled of the allocations they named
   uint64_t promoted_for = 0;    // had pages promoted first
   uint64_t measured = 0;
+  uint64_t arenas = 0;  // allocations whose parts came and went one by one (buffers.h)
 };
 
 class Residency {
@@ -113,7 +114,7 @@ class Residency {
   Touched touch(DevicePool& pool, const Submission& submission, Tracking& tracking, Advice& advice);
   bool promote(DevicePool& pool, const Submission& submission, policy::Tick tick, Outcome* outcome);
   void note_promoted(uint64_t function, const Outcome& outcome);
-  void forget_rates() noexcept;
+  void note_arenas(uint32_t more) noexcept;
   bool run(DevicePool& pool, CUcontext context, const std::vector<PageId>& ids,
            const policy::Plan& plan, Outcome* outcome);
 

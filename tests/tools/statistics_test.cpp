@@ -58,7 +58,7 @@ TEST_CASE("the line of moves keeps its keys, and its rates count what crossed th
   CHECK(f.at("promoted_gbps") == "15.00");
   CHECK(f.at("demoted_gbps") == "2.50");
   for (const char* key : {"begin_us", "drain_us", "compare_us", "place_us", "demote_us", "wait_us",
-                          "promoted_for", "measured", "given_up_readers", "given_up_context"})
+                          "promoted_for", "measured", "arenas", "given_up_readers", "given_up_context"})
     CHECK(f.count(key) == 1);
 }
 

@@ -61,6 +61,7 @@ TEST_CASE("arena: what is hot of it comes to the device and stays") {
   CHECK(last < 8 * kPage);  // of forty rounds
   CHECK(bench.residency->stats().promoted_for > 0);
   CHECK(bench.spilled() < spilled + 4 * kPage);
+  CHECK(bench.residency->stats().arenas == 1);
 }
 
 // In place each launch takes eight times what its page takes over the link. Known from the third
@@ -110,6 +111,7 @@ TEST_CASE("arena: with one buffer it is a large allocation like any other") {
     CHECK(bench.submit_naming({bench.arena}, 0).spilled_bytes == bench.spilled());
     CHECK(bench.submit_naming({bench.buffer(3), bench.arena}, 0).spilled_bytes == bench.spilled());
   }
+  CHECK(bench.residency->stats().arenas == 0);
 }
 
 TEST_CASE("arena: its memory becomes that of another allocation") {
