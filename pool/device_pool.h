@@ -269,6 +269,7 @@ class DevicePool {
   Span* span_named(CUdeviceptr word) const;
   static bool may_move(const Span& span);
   bool may_be_arena(const Span& span) const;
+  void set_arena(Span& span, std::unique_ptr<Arena> arena);
   policy::History& history_of(const PageId& page) const;  // touch mutex held
   static void set_spilled(const PageId& page, size_t bytes, bool spilled);
   CUresult take_host_frame(std::unique_lock<std::mutex>& lock, unsigned order, Frame* frame);

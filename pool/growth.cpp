@@ -203,7 +203,6 @@ Span* DevicePool::new_span(SizeKey key, unsigned shard) {
     span->history = {};
     span->arrival = 0;
     span->untracked = false;
-    span->arena = nullptr;
   }
   span->idle_since = tick_;
   span->spilled_bytes = 0;
@@ -213,10 +212,7 @@ Span* DevicePool::new_span(SizeKey key, unsigned shard) {
     return nullptr;
   }
   spare_spans_.pop_back();
-  if (may_be_arena(*span)) {
-    std::lock_guard touch_lock(touch_mutex_);
-    span->arena = Arena::of(span->pages);
-  }
+  if (may_be_arena(*span)) set_arena(*span, Arena::of(span->pages));
   span->objects = std::make_unique<Object[]>(span->objects_total);
   for (uint32_t i = 0; i < span->objects_total; ++i) {
     span->objects[i].span = span;
@@ -235,6 +231,12 @@ Span* DevicePool::new_span(SizeKey key, unsigned shard) {
 bool DevicePool::may_be_arena(const Span& span) const {
   return residency_ != nullptr && !residency_->is_tracked() && !span.small &&
          span.bytes() >= device_budget_.limit() / policy::kArenaShare;
+}
+
+// Made before and deleted after: submissions wait for the mutex.
+void DevicePool::set_arena(Span& span, std::unique_ptr<Arena> arena) {
+  std::lock_guard touch_lock(touch_mutex_);
+  span.arena.swap(arena);
 }
 
 void DevicePool::publish(Span& span, Span* value) {
@@ -321,10 +323,7 @@ bool DevicePool::unback(Span& span) {
 void DevicePool::drop_span(Span* span) {
   if (unback(*span)) give_addresses(span->first, span->count, true);
   spans_.erase(span);
-  {
-    std::lock_guard touch_lock(touch_mutex_);
-    span->arena = nullptr;
-  }
+  set_arena(*span, nullptr);
   spare_spans_.push_back(span);
 }
 
