@@ -10,8 +10,9 @@ namespace {
 pool::DevicePool* plain_owner(Runtime& rt, CUdeviceptr p) noexcept {
   pool::DevicePool* owner = rt.pool.owner(p);
   pool::AllocationInfo info;
-  if (owner == nullptr || !owner->find(p, &info) || info.kind == pool::Kind::async) return nullptr;
-  return owner;
+  if (owner == nullptr || !owner->find(p, &info)) return nullptr;
+  // Who reaches these is what the program says.
+  return info.kind == pool::Kind::async || info.kind == pool::Kind::mapped ? nullptr : owner;
 }
 
 }  // namespace

@@ -23,6 +23,7 @@
 #include "interpose/memory_pools.h"
 #include "interpose/options.h"
 #include "interpose/program_frames.h"
+#include "interpose/program_maps.h"
 #include "interpose/real_driver.h"
 #include "interpose/sampler.h"
 #include "pool/pool.h"
@@ -60,6 +61,7 @@ class Runtime {
   guard::NamedStacks guard_stacks;
   pool::Pool pool;
   ProgramFrames program_frames{pool};
+  ProgramMaps program_maps{pool};
   Captures captures{pool.fence()};
   GreenContexts green_contexts;
   MemoryPools memory_pools;

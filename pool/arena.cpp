@@ -13,28 +13,62 @@ constexpr size_t kFewestPages = 4;
 
 std::unique_ptr<Arena> Arena::of(const std::vector<Page>& pages) noexcept {
   if (pages.size() < kFewestPages) return nullptr;
-  uint32_t granules = 0;
-  for (const Page& page : pages) granules += uint32_t{1} << page.order;
+  const Page& last = pages.back();
   try {
-    return std::unique_ptr<Arena>(new Arena(pages, granules));
+    std::unique_ptr<Arena> arena(new Arena(last.granule + page_granules(last.order), false));
+    for (const Page& page : pages) {
+      if (!arena->add(page.granule, page)) return nullptr;
+    }
+    return arena;
   } catch (...) {
     return nullptr;
   }
 }
 
-Arena::Arena(const std::vector<Page>& pages, uint32_t granules)
-    : buffers_(granules), count_(pages.size()), uses_(std::make_unique<Use[]>(pages.size())) {
-  for (size_t i = 0; i < count_; ++i) {
-    uses_[i].granule = pages[i].granule;
-    uses_[i].granules = uint32_t{1} << pages[i].order;
-    set_spilled(i, pages[i].where == Where::host);
+std::shared_ptr<Arena> Arena::of_range(uint32_t granules) noexcept {
+  try {
+    return std::shared_ptr<Arena>(new Arena(granules, true));
+  } catch (...) {
+    return nullptr;
   }
 }
 
-size_t Arena::page_at(uint32_t granule) const noexcept {
-  const auto behind = [](uint32_t g, const Use& use) { return g < use.granule; };
-  const Use* next = std::upper_bound(uses_.get(), uses_.get() + count_, granule, behind);
-  return static_cast<size_t>(next - uses_.get()) - 1;
+size_t Arena::first_behind(uint32_t granule) const noexcept {
+  const auto behind = [](uint32_t g, const std::unique_ptr<Use>& use) { return g < use->granule; };
+  return static_cast<size_t>(std::upper_bound(uses_.begin(), uses_.end(), granule, behind) -
+                             uses_.begin());
+}
+
+bool Arena::add(uint32_t granule, const Page& page) noexcept {
+  try {
+    auto use = std::make_unique<Use>();
+    use->granule = granule;
+    use->granules = page_granules(page.order);
+    use->spilled.store(page.where == Where::host, std::memory_order_relaxed);
+    uses_.insert(uses_.begin() + static_cast<ptrdiff_t>(first_behind(granule)), std::move(use));
+    return true;
+  } catch (...) {
+    return false;
+  }
+}
+
+void Arena::remove(uint32_t granule) noexcept {
+  if (use_at(granule) != nullptr)
+    uses_.erase(uses_.begin() + static_cast<ptrdiff_t>(first_behind(granule)) - 1);
+}
+
+Arena::Use* Arena::use_at(uint32_t granule) const noexcept {
+  const size_t behind = first_behind(granule);
+  return behind > 0 && uses_[behind - 1]->granule == granule ? uses_[behind - 1].get() : nullptr;
+}
+
+policy::History* Arena::history(uint32_t granule) noexcept {
+  Use* use = use_at(granule);
+  return use != nullptr ? &use->history : nullptr;
+}
+
+void Arena::set_spilled(uint32_t granule, bool spilled) noexcept {
+  if (Use* use = use_at(granule)) use->spilled.store(spilled, std::memory_order_relaxed);
 }
 
 void Arena::touch(size_t offset, policy::Tick now, float cost, uint64_t* spilled_bytes,
@@ -42,8 +76,11 @@ void Arena::touch(size_t offset, policy::Tick now, float cost, uint64_t* spilled
   const policy::Buffers::Extent buffer =
       buffers_.name(static_cast<uint32_t>(offset >> kGranuleShift));
   if (!active()) return;
-  for (size_t i = page_at(buffer.begin); i < count_ && uses_[i].granule < buffer.end; ++i) {
-    Use& use = uses_[i];
+  const size_t behind = first_behind(buffer.begin);
+  for (size_t i = behind > 0 ? behind - 1 : 0; i < uses_.size(); ++i) {
+    Use& use = *uses_[i];
+    if (use.granule >= buffer.end) break;
+    if (use.granule + use.granules <= buffer.begin) continue;  // there is a hole
     const uint32_t begin = std::max(buffer.begin, use.granule);
     const uint32_t named = std::min(buffer.end, use.granule + use.granules) - begin;
     if (use.history.uses == 0 || use.history.last != now) {
@@ -62,9 +99,9 @@ void Arena::touch(size_t offset, policy::Tick now, float cost, uint64_t* spilled
 
 uint64_t Arena::spilled_since(policy::Tick tick) const noexcept {
   uint64_t sum = 0;
-  for (size_t i = 0; i < count_; ++i) {
-    if (uses_[i].history.last >= tick && uses_[i].spilled.load(std::memory_order_relaxed))
-      sum += uint64_t{uses_[i].charged} << kGranuleShift;
+  for (const auto& use : uses_) {
+    if (use->history.last >= tick && use->spilled.load(std::memory_order_relaxed))
+      sum += uint64_t{use->charged} << kGranuleShift;
   }
   return sum;
 }

@@ -251,7 +251,8 @@ CUresult DevicePool::free(const char* call, CUdeviceptr address, StreamKey strea
   std::unique_lock<std::mutex> lock;
   Span* span = lock_span(address, &lock);
   Object* object = span != nullptr ? live_object(*span, address) : nullptr;
-  if (object == nullptr || object->address != address) return CUDA_ERROR_INVALID_VALUE;
+  if (object == nullptr || object->address != address || object->kind == Kind::mapped)
+    return CUDA_ERROR_INVALID_VALUE;
   Shard& shard = shard_of(*span);
   // Told before the block can be handed out again, so that a log never shows it twice live.
   if (tracer_ != nullptr) tracer_->freed(call, describe(*object), stream);

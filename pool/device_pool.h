@@ -141,6 +141,30 @@ class DevicePool {
   bool can_spill() const { return config_.host_vmm; }
   int host_numa_id() const { return config_.host_numa_id; }
 
+  // Memory that the program maps itself, where it wants it within a range of ours (program.cpp).
+  // Whoever calls these is the owner of what they hand out, and calls for one address or frame one
+  // at a time. take_range(): 0, when there is no room, or nothing is ever moved. Alignment: a power
+  // of two, or 0.
+  CUdeviceptr take_range(size_t bytes, size_t alignment);
+  bool places_for_program() const { return residency_ != nullptr && guard_ == nullptr; }
+  void give_range(CUdeviceptr address, size_t bytes);
+  // Frames for a request, on the device as long as there is room; they lie nowhere yet.
+  struct Loose {
+    std::vector<Page> pages;
+    bool shared = false;  // others may have them mapped, so they are used for nothing else
+  };
+  CUresult make_frames(const Request&, Loose* frames);
+  void give_frames(Loose* frames);
+  // The frames become the memory at `address`, in `arena` (may be null) so many granules from the
+  // beginning, and nobody has access to it. They come back, though perhaps as others, by unmapping.
+  CUresult map_frames(CUdeviceptr address, const Request&, const std::shared_ptr<Arena>& arena,
+                      uint32_t offset, Loose* frames);
+  CUresult unmap_frames(CUdeviceptr address, Loose* frames);
+  // The device reaches it, and its pages may move.
+  CUresult open_mapped(CUdeviceptr address);
+  // They stay where they are from now on: these.
+  CUresult pin_mapped(CUdeviceptr address, std::vector<Page>* pages);
+
   // Moving pages (moves.cpp). A page that began a move ends it with a cancel or a finish; its span
   // keeps its pages until then.
   // `needed_tick`: pages touched by that submission are marked as needed; 0: none.
@@ -257,6 +281,13 @@ class DevicePool {
 
   // All below: device mutex held.
   Span* new_span(SizeKey key, unsigned shard);
+  Span* blank_span(SizeKey key, unsigned shard, uint32_t first);
+  void begin_span(Span& span);
+  CUresult take_frame(Page* page, unsigned order, uint64_t keep, bool allow_host);
+  CUresult take_frames(const Request&, Loose* frames);
+  void put_frames(Loose* frames);
+  Span* mapped_span(CUdeviceptr address) const;
+  bool take_apart(Span& span, Loose* frames);
   CUresult back(Span& span, bool allow_host);
   CUresult back_page(Span& span, uint32_t granule, unsigned order, bool allow_host);
   bool unback(Span& span);
@@ -269,7 +300,7 @@ class DevicePool {
   Span* span_named(CUdeviceptr word) const;
   static bool may_move(const Span& span);
   bool may_be_arena(const Span& span) const;
-  void set_arena(Span& span, std::unique_ptr<Arena> arena);
+  void set_arena(Span& span, std::shared_ptr<Arena> arena, uint32_t offset);
   policy::History& history_of(const PageId& page) const;  // touch mutex held
   static void set_spilled(const PageId& page, size_t bytes, bool spilled);
   CUresult take_host_frame(std::unique_lock<std::mutex>& lock, unsigned order, Frame* frame);

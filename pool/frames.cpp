@@ -52,7 +52,7 @@ void Frames::give_back(Where where, unsigned order, Frame frame) {
 
 uint64_t Frames::release_spare(Where where, uint64_t want_bytes) {
   uint64_t released = 0;
-  for (unsigned order = kPageOrders; order-- > 0 && released < want_bytes;) {
+  for (unsigned order = kPageSizes; order-- > 0 && released < want_bytes;) {
     Kept& kept = spare(where)[order];
     while (!kept.empty() && released < want_bytes) {
       Frame frame = kept.back();
@@ -71,7 +71,7 @@ uint64_t Frames::release_spare(Where where, uint64_t want_bytes) {
 
 uint64_t Frames::spare_bytes(Where where) const {
   uint64_t sum = 0;
-  for (unsigned order = 0; order < kPageOrders; ++order) {
+  for (unsigned order = 0; order < kPageSizes; ++order) {
     sum += spare(where)[order].size() * page_bytes(order);
   }
   return sum;

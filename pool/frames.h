@@ -28,7 +28,7 @@ class Frames {
   Frames(const Frames&) = delete;
   Frames& operator=(const Frames&) = delete;
 
-  // A frame of 2^order granules: a spare one, or a new one within the budget less
+  // A frame of page_granules(order): a spare one, or a new one within the budget less
   // `keep_free_bytes`. OUT_OF_MEMORY when the budget or the driver has no more; spare frames of
   // other orders are released first when that makes room.
   CUresult take(Where where, unsigned order, uint64_t keep_free_bytes, Frame* frame);
@@ -70,8 +70,8 @@ class Frames {
   uint64_t refusals_ = 0;
   uint64_t host_surplus_ = 0;
   Windows windows_;
-  Kept device_spare_[kPageOrders];
-  Kept host_spare_[kPageOrders];
+  Kept device_spare_[kPageSizes];
+  Kept host_spare_[kPageSizes];
 };
 
 }  // namespace flexlom::pool

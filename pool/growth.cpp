@@ -177,6 +177,20 @@ Span* DevicePool::new_span(SizeKey key, unsigned shard) {
   const uint32_t granules = key.small ? 1 : key.value;
   const uint32_t first = guard_ != nullptr ? guard_->take(granules) : space_.take(granules);
   if (first == AddressSpace::kNone) return nullptr;
+  Span* span = blank_span(key, shard, first);
+  if (back(*span, true) != CUDA_SUCCESS) {
+    if (unback(*span)) give_addresses(first, granules, false);
+    return nullptr;
+  }
+  spare_spans_.pop_back();
+  if (may_be_arena(*span)) set_arena(*span, Arena::of(span->pages), 0);
+  begin_span(*span);
+  return span;
+}
+
+// A record without pages, still the last of the spare ones.
+Span* DevicePool::blank_span(SizeKey key, unsigned shard, uint32_t first) {
+  const uint32_t granules = key.small ? 1 : key.value;
   if (spare_spans_.empty()) {
     all_spans_.push_back(std::make_unique<Span>());
     spare_spans_.push_back(all_spans_.back().get());
@@ -191,7 +205,7 @@ Span* DevicePool::new_span(SizeKey key, unsigned shard) {
   span->object_bytes = key.bytes();
   span->objects_total = key.small ? static_cast<uint32_t>(kGranule / span->object_bytes) : 1;
   span->objects_used = 0;
-  span->exported = false;
+  span->exported = span->closed = false;
   span->listed_device_bytes = 0;
   span->listed_spilled = false;
   ++span->generation;
@@ -207,24 +221,22 @@ Span* DevicePool::new_span(SizeKey key, unsigned shard) {
   span->idle_since = tick_;
   span->spilled_bytes = 0;
   span->pages.clear();
-  if (back(*span, true) != CUDA_SUCCESS) {
-    if (unback(*span)) give_addresses(first, granules, false);
-    return nullptr;
-  }
-  spare_spans_.pop_back();
-  if (may_be_arena(*span)) set_arena(*span, Arena::of(span->pages));
-  span->objects = std::make_unique<Object[]>(span->objects_total);
-  for (uint32_t i = 0; i < span->objects_total; ++i) {
-    span->objects[i].span = span;
-    span->objects[i].address = span->base + i * span->object_bytes;
-  }
-  spans_.insert(span);
-  publish(*span, span);
-  if (span->spilled_bytes > 0) {
-    spilled_total_ += span->spilled_bytes;
-    if (observer_ != nullptr) observer_->spilled(config_.device, span->base, span->spilled_bytes);
-  }
   return span;
+}
+
+// It has its pages: from here on it is found by its addresses.
+void DevicePool::begin_span(Span& span) {
+  span.objects = std::make_unique<Object[]>(span.objects_total);
+  for (uint32_t i = 0; i < span.objects_total; ++i) {
+    span.objects[i].span = &span;
+    span.objects[i].address = span.base + i * span.object_bytes;
+  }
+  spans_.insert(&span);
+  publish(span, &span);
+  if (span.spilled_bytes > 0) {
+    spilled_total_ += span.spilled_bytes;
+    if (observer_ != nullptr) observer_->spilled(config_.device, span.base, span.spilled_bytes);
+  }
 }
 
 // Only where it pays: what is small for the device can come and go as a whole.
@@ -234,9 +246,10 @@ bool DevicePool::may_be_arena(const Span& span) const {
 }
 
 // Made before and deleted after: submissions wait for the mutex.
-void DevicePool::set_arena(Span& span, std::unique_ptr<Arena> arena) {
+void DevicePool::set_arena(Span& span, std::shared_ptr<Arena> arena, uint32_t offset) {
   std::lock_guard touch_lock(touch_mutex_);
   span.arena.swap(arena);
+  span.arena_offset = offset;
 }
 
 void DevicePool::publish(Span& span, Span* value) {
@@ -257,25 +270,30 @@ CUresult DevicePool::back(Span& span, bool allow_host) {
   return CUDA_SUCCESS;
 }
 
-CUresult DevicePool::back_page(Span& span, uint32_t granule, unsigned order, bool allow_host) {
-  const uint64_t keep = span.count > 1 ? small_reserve_ : 0;
-  Page page;
-  page.granule = granule;
-  page.order = static_cast<uint8_t>(order);
-  CUresult r = frames_.take(Where::device, order, keep, &page.frame);
+// A frame for a page of that order, on the device if there is room.
+CUresult DevicePool::take_frame(Page* page, unsigned order, uint64_t keep, bool allow_host) {
+  page->order = static_cast<uint8_t>(order);
+  CUresult r = frames_.take(Where::device, order, keep, &page->frame);
   if (r != CUDA_SUCCESS && allow_host) {
-    page.where = Where::host;
+    page->where = Where::host;
     // Copies kept for pages on the device are worth less than a place for this one.
     if (host_budget_.room() + frames_.spare_bytes(Where::host) < page_bytes(order))
       drop_copies(page_bytes(order));
-    r = frames_.take(Where::host, order, 0, &page.frame);
+    r = frames_.take(Where::host, order, 0, &page->frame);
     // Nothing else is left: what cuMemGetInfo says is free can be had, to the last page.
     if (r != CUDA_SUCCESS && keep > 0 &&
-        frames_.take(Where::device, order, 0, &page.frame) == CUDA_SUCCESS) {
-      page.where = Where::device;
+        frames_.take(Where::device, order, 0, &page->frame) == CUDA_SUCCESS) {
+      page->where = Where::device;
       r = CUDA_SUCCESS;
     }
   }
+  return r;
+}
+
+CUresult DevicePool::back_page(Span& span, uint32_t granule, unsigned order, bool allow_host) {
+  Page page;
+  page.granule = granule;
+  CUresult r = take_frame(&page, order, span.count > 1 ? small_reserve_ : 0, allow_host);
   if (r != CUDA_SUCCESS) return r;
   const CUdeviceptr address = span.base + (CUdeviceptr{granule} << kGranuleShift);
   const size_t bytes = page_bytes(order);
@@ -323,7 +341,7 @@ bool DevicePool::unback(Span& span) {
 void DevicePool::drop_span(Span* span) {
   if (unback(*span)) give_addresses(span->first, span->count, true);
   spans_.erase(span);
-  set_arena(*span, nullptr);
+  set_arena(*span, nullptr, 0);
   spare_spans_.push_back(span);
 }
 

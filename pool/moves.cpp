@@ -28,7 +28,7 @@ Page* DevicePool::page_of(const PageId& id) {
 
 // An allocation of a single granule stays: frameworks keep counters, locks and workspaces in those.
 bool DevicePool::may_move(const Span& span) {
-  return !span.small && !span.exported && span.count > 1;
+  return !span.small && !span.exported && !span.closed && span.count > 1;
 }
 
 std::vector<policy::PageView> DevicePool::movable_pages(policy::Tick needed_tick,
@@ -47,7 +47,7 @@ std::vector<policy::PageView> DevicePool::movable_pages(policy::Tick needed_tick
       const Page& page = span->pages[i];
       policy::PageView view;
       view.id = static_cast<uint32_t>(ids->size());
-      ids->push_back({span, span->generation, i});
+      ids->push_back({span, span->generation, i, page.granule});
       view.bytes = page.bytes();
       view.address = span->base + (CUdeviceptr{page.granule} << kGranuleShift);
       view.history = history_of(ids->back());
@@ -90,8 +90,8 @@ Touched DevicePool::touch(const CUdeviceptr* words, size_t count, float cost, To
     if (span->arena != nullptr) [[unlikely]] {
       // The end of the allocation is the end of its last buffer, or of any.
       if (words[i] < span->base + span->bytes())
-        span->arena->touch(words[i] - span->base, touch_tick_, cost, &result.spilled_bytes,
-                           &weighted);
+        span->arena->touch(words[i] - span->base + (size_t{span->arena_offset} << kGranuleShift),
+                           touch_tick_, cost, &result.spilled_bytes, &weighted);
       if (span->arena->turned_out()) ++result.new_arenas;
       if (span->arena->active()) continue;
     }
@@ -119,11 +119,15 @@ uint64_t DevicePool::spilled_bytes(const CUdeviceptr* words, size_t count,
   std::lock_guard lock(touch_mutex_);
   for (size_t i = 0; i < count; ++i) {
     const Span* span = span_named(words[i]);
-    const auto seen = [&](CUdeviceptr word) { return span_named(word) == span; };
-    if (span == nullptr || std::any_of(words, words + i, seen)) continue;
-    sum += span->arena != nullptr && span->arena->active()
-               ? span->arena->spilled_since(since)
-               : span->spilled_bytes.load(std::memory_order_relaxed);
+    if (span == nullptr) continue;
+    const bool parts = span->arena != nullptr && span->arena->active();
+    const auto seen = [&](CUdeviceptr word) {
+      const Span* other = span_named(word);
+      return other == span || (parts && other != nullptr && other->arena == span->arena);
+    };
+    if (std::any_of(words, words + i, seen)) continue;
+    sum += parts ? span->arena->spilled_since(since)
+                 : span->spilled_bytes.load(std::memory_order_relaxed);
   }
   return sum;
 }
@@ -134,16 +138,19 @@ void DevicePool::note_exchanged(const PageId& page) {
 }
 
 policy::History& DevicePool::history_of(const PageId& page) const {
-  Arena* arena = page.span->arena.get();
+  Span& span = *page.span;
+  policy::History* own = nullptr;
+  if (span.arena != nullptr && span.arena->active())
+    own = span.arena->history(span.arena_offset + page.granule);
   // What was asked for without the device's mutex may have become another span since.
-  const bool own = arena != nullptr && arena->active() && page.index < arena->pages();
-  return own ? arena->history(page.index) : page.span->history;
+  return own != nullptr ? *own : span.history;
 }
 
 void DevicePool::set_spilled(const PageId& page, size_t bytes, bool spilled) {
   std::atomic<size_t>& sum = page.span->spilled_bytes;
   spilled ? sum += bytes : sum -= bytes;
-  if (page.span->arena != nullptr) page.span->arena->set_spilled(page.index, spilled);
+  if (page.span->arena != nullptr)
+    page.span->arena->set_spilled(page.span->arena_offset + page.granule, spilled);
 }
 
 policy::Tick DevicePool::touch_tick() const {

@@ -63,9 +63,11 @@ struct alignas(64) Span {
   policy::History history;  // of the whole large object; guarded by the device pool's touch mutex
   // Written under the device's mutex, read without it: by then it may be another number.
   std::atomic<size_t> spilled_bytes{0};
-  // Histories of the pages, of one that is large for its device; null: `history` is all. Set under
-  // the device's mutex and the touch mutex, and beside the above because all submissions look here.
-  std::unique_ptr<Arena> arena;
+  // Histories of the pages, of one that is large for its device, or of the range that it lies in so
+  // many granules from its beginning; null: `history` is all. Set under the device's mutex and the
+  // touch mutex, and beside the above because all submissions look here.
+  std::shared_ptr<Arena> arena;
+  uint32_t arena_offset = 0;
   std::atomic<uint32_t> shard{0};
   uint32_t first = 0;  // granule in the device's address space
   uint32_t count = 0;
@@ -78,6 +80,8 @@ struct alignas(64) Span {
   // Its frames were handed to others: never moved, and given back rather than used for another
   // size.
   bool exported = false;
+  // Mapped by the program, which has not given access to it, or less than all: it stays as it is.
+  bool closed = false;
   uint64_t idle_since = 0;  // tick of the last hand-back
   // As counted when its (large) object went on a free list; guarded by the shard.
   size_t listed_device_bytes = 0;

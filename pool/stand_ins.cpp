@@ -39,7 +39,7 @@ bool DevicePool::hire(Where where, StandIns* in) {
       Page& page = span->pages[i];
       if (page.order != 0 || page.where != where || page.moving) continue;
       actor.frame = page.frame;
-      actor.lender = {span, span->generation, i};
+      actor.lender = {span, span->generation, i, page.granule};
       set_moving(actor.lender, page, true);
       return true;
     }
@@ -74,9 +74,10 @@ bool DevicePool::put_stand_ins(CUdeviceptr address, size_t bytes, Backing want, 
   for (CUdeviceptr at = first; at < address + bytes;) {
     Span* span = span_at(at);
     if (span == nullptr || spans_.count(span) == 0 || span->pages.empty()) return false;
-    PageId id{span, span->generation, 0};
+    PageId id{span, span->generation, 0, 0};
     const Page& page =
         page_at(*span, static_cast<uint32_t>((at - span->base) >> kGranuleShift), &id.index);
+    id.granule = page.granule;
     const CUdeviceptr start = span->base + (CUdeviceptr{page.granule} << kGranuleShift);
     const CUdeviceptr end = std::min(start + page.bytes(), address + bytes);
     bool as_it_is = in->find(id) == nullptr;

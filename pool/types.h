@@ -2,7 +2,7 @@
 //
 // Units are bytes unless a name says otherwise. A granule is the smallest unit of address space
 // (2 MiB, the granularity of cuMemCreate on every GPU with VMM, CUDA Driver API 6.14); a page is
-// one VMM handle's worth of granules, a power of two of them, and the unit of mapping.
+// one VMM handle's worth of granules, mostly a power of two of them, and the unit of mapping.
 #pragma once
 
 #include <cuda.h>
@@ -19,6 +19,10 @@ inline constexpr unsigned kGranuleShift = 21;
 inline constexpr unsigned kMaxPageOrder =
     5;  // 64 MiB: the cost of a handle is per handle, not per byte
 inline constexpr unsigned kPageOrders = kMaxPageOrder + 1;
+// One more size: 20 MiB, the unit in which PyTorch's expandable segments grow. What the program may
+// hand to another process as one handle has to be one page.
+inline constexpr unsigned kSegmentPage = kPageOrders;
+inline constexpr unsigned kPageSizes = kPageOrders + 1;
 inline constexpr size_t kSmallLimit = size_t{1} << 20;  // below this an object shares a 2 MiB page
 inline constexpr size_t kAlignment = 512;               // what cuMemAlloc gives
 
@@ -32,14 +36,18 @@ struct Frame {
   CUdeviceptr window = 0;
 };
 
-inline constexpr size_t page_bytes(unsigned order) { return kGranule << order; }
+inline constexpr uint32_t page_granules(unsigned order) {
+  return order == kSegmentPage ? 10 : uint32_t{1} << order;
+}
+inline constexpr size_t page_bytes(unsigned order) { return kGranule * page_granules(order); }
 
 inline constexpr uint32_t granules_for(size_t bytes) {
   return static_cast<uint32_t>((bytes + kGranule - 1) >> kGranuleShift);
 }
 
 // Which call made an allocation: it decides what the program is told about it.
-enum class Kind : uint8_t { malloc_, pitch, async };
+// `mapped`: cuMemMap, of frames that the program holds a handle of.
+enum class Kind : uint8_t { malloc_, pitch, async, mapped };
 
 // Identity of a stream for stream-ordered reuse; 0 means "no stream: any work may still use it".
 using StreamKey = uint64_t;

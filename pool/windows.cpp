@@ -18,7 +18,7 @@ CUresult Windows::open(unsigned order, Frame* frame) {
     if (r != CUDA_SUCCESS) return r;
     space_ = std::make_unique<AddressSpace>(base, kBytes);
   }
-  const uint32_t granules = uint32_t{1} << order;
+  const uint32_t granules = page_granules(order);
   const uint32_t first = space_->take(granules);
   if (first == AddressSpace::kNone) return CUDA_ERROR_OUT_OF_MEMORY;
   const CUdeviceptr address = space_->address(first);
@@ -40,7 +40,7 @@ bool Windows::close(unsigned order, Frame* frame) noexcept {
   if (frame->window == 0) return true;
   if (driver_.unmap(frame->window, page_bytes(order)) != CUDA_SUCCESS) return false;
   space_->give(static_cast<uint32_t>((frame->window - space_->base()) >> kGranuleShift),
-               uint32_t{1} << order);
+               page_granules(order));
   frame->window = 0;
   return true;
 }

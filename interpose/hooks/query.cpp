@@ -127,13 +127,78 @@ CUresult as_device_memory(void* data, CUpointer_attribute attribute_id, CUdevice
   }
 }
 
+// What the program maps itself (program_maps.h), as the driver describes a single mapping.
+CUresult answer_mapped(void* data, CUpointer_attribute attribute_id, CUdeviceptr p,
+                       const ProgramMaps::View& m, int device) {
+  switch (attribute_id) {
+    case CU_POINTER_ATTRIBUTE_RANGE_START_ADDR:
+      if (m.range != 0) return give<CUdeviceptr>(data, m.range);
+      break;
+    case CU_POINTER_ATTRIBUTE_RANGE_SIZE:
+      if (m.range != 0) return give<size_t>(data, m.range_bytes);
+      break;
+    default:
+      break;
+  }
+  if (m.is_foreign) return FORWARD(cuPointerGetAttribute, data, attribute_id, p);
+  switch (attribute_id) {
+    case CU_POINTER_ATTRIBUTE_CONTEXT:
+      return give<CUcontext>(data, nullptr);
+    case CU_POINTER_ATTRIBUTE_MEMORY_TYPE:
+      return give<unsigned int>(data, CU_MEMORYTYPE_DEVICE);
+    case CU_POINTER_ATTRIBUTE_DEVICE_POINTER:
+      give<CUdeviceptr>(data, m.access_of(device) != 0 ? p : 0);
+      if (device < 0) return CUDA_ERROR_INVALID_CONTEXT;
+      return m.access_of(device) != 0 ? CUDA_SUCCESS : CUDA_ERROR_INVALID_VALUE;
+    case CU_POINTER_ATTRIBUTE_HOST_POINTER:
+      give<void*>(data, nullptr);
+      return CUDA_ERROR_INVALID_VALUE;
+    case CU_POINTER_ATTRIBUTE_P2P_TOKENS:
+      return give<CUDA_POINTER_ATTRIBUTE_P2P_TOKENS>(data, {m.mapping_id, 1});
+    case CU_POINTER_ATTRIBUTE_MAPPED:
+      return give<unsigned int>(data, 1);
+    case CU_POINTER_ATTRIBUTE_BUFFER_ID:
+      return give<unsigned long long>(data, m.mapping_id);
+    case CU_POINTER_ATTRIBUTE_DEVICE_ORDINAL:
+      return give<int>(data, m.device);
+    case CU_POINTER_ATTRIBUTE_IS_MANAGED:
+    case CU_POINTER_ATTRIBUTE_IS_LEGACY_CUDA_IPC_CAPABLE:
+    case CU_POINTER_ATTRIBUTE_IS_HW_DECOMPRESS_CAPABLE:
+      return give<unsigned int>(data, 0);
+    case CU_POINTER_ATTRIBUTE_ALLOWED_HANDLE_TYPES:
+      return give<unsigned long long>(data, m.handle_types);
+    case CU_POINTER_ATTRIBUTE_IS_GPU_DIRECT_RDMA_CAPABLE:
+      return give<unsigned int>(data, m.rdma ? 1 : 0);
+    case CU_POINTER_ATTRIBUTE_ACCESS_FLAGS:
+      return give<unsigned int>(data, m.access_of(device));
+    case CU_POINTER_ATTRIBUTE_MEMPOOL_HANDLE:
+      return give<CUmemoryPool>(data, nullptr);
+    case CU_POINTER_ATTRIBUTE_MAPPING_SIZE:
+      return give<size_t>(data, m.bytes);
+    case CU_POINTER_ATTRIBUTE_MAPPING_BASE_ADDR:
+      return give<CUdeviceptr>(data, m.base);
+    case CU_POINTER_ATTRIBUTE_MEMORY_BLOCK_ID:
+      return give<unsigned long long>(data, m.handle_id);
+    default:
+      return FORWARD(cuPointerGetAttribute, data, attribute_id, p);
+  }
+}
+
+// The program's own mapping there; false: none, or nothing is known of it.
+bool mapped_there(Runtime* rt, CUdeviceptr p, ProgramMaps::View* view) {
+  if (rt == nullptr) return false;
+  InsidePool inside;
+  return rt->program_maps.view(p, view);
+}
+
 // An address nothing is ever mapped at: what the driver says of it is what it says of freed memory.
 constexpr CUdeviceptr kNowhere = 16;
 
-bool has_context(Runtime& rt) {
+// Of the current context; -1: there is none.
+int current_device(Runtime& rt) {
   CUcontext context = nullptr;
   int device = 0;
-  return rt.current(&context, &device) == CUDA_SUCCESS;
+  return rt.current(&context, &device) == CUDA_SUCCESS ? device : -1;
 }
 
 // Which way a pointer question goes: false, the driver's to answer.
@@ -142,6 +207,12 @@ bool ours(Runtime* rt, CUdeviceptr p, AllocationInfo* info, bool* live) {
   InsidePool inside;
   *live = rt->pool.find(p, info);
   return true;
+}
+
+// In our address space, and in no range that the program maps memory into itself.
+bool allocated(Runtime* rt, void* p) {
+  const auto address = reinterpret_cast<CUdeviceptr>(p);
+  return rt != nullptr && rt->pool.owner(address) != nullptr && !rt->program_maps.holds(address);
 }
 
 }  // namespace
@@ -190,13 +261,22 @@ CUresult cuMemGetAddressRange_v2(CUdeviceptr* base, size_t* size, CUdeviceptr p)
     if (size != nullptr) *size = imported.bytes;
     return CUDA_SUCCESS;
   }
+  ProgramMaps::View view;
+  const bool mapped = mapped_there(rt, p, &view);
+  if (mapped && view.is_foreign) return FORWARD(cuMemGetAddressRange_v2, base, size, p);
   AllocationInfo info;
   bool live = false;
-  if (!ours(rt, p, &info, &live)) return FORWARD(cuMemGetAddressRange_v2, base, size, p);
+  if (!mapped && !ours(rt, p, &info, &live)) return FORWARD(cuMemGetAddressRange_v2, base, size, p);
   CUcontext context = nullptr;
   int device = 0;
   const CUresult r = rt->current(&context, &device);
   if (r != CUDA_SUCCESS) return r;
+  if (mapped) {
+    if (view.access_of(device) == 0) return CUDA_ERROR_NOT_FOUND;
+    if (base != nullptr) *base = view.base;
+    if (size != nullptr) *size = view.bytes;
+    return CUDA_SUCCESS;
+  }
   if (!live || (info.device != device && !rt->pool.owner(p)->accessible_by(device)))
     return CUDA_ERROR_NOT_FOUND;
   if (base != nullptr) *base = info.base;
@@ -208,12 +288,16 @@ CUresult cuPointerGetAttribute(void* data, CUpointer_attribute attribute_id, CUd
   Runtime* rt = enter(Entry::cuPointerGetAttribute);
   AllocationInfo info;
   bool live = false;
+  ProgramMaps::View view;
+  if (data != nullptr && mapped_there(rt, p, &view))
+    return answer_mapped(data, attribute_id, p, view, current_device(*rt));
   if (data == nullptr || !ours(rt, p, &info, &live)) {
     const CUresult r = FORWARD(cuPointerGetAttribute, data, attribute_id, p);
     const int device = rt != nullptr && data != nullptr ? rt->program_frames.spilled_device(p) : -1;
     return device >= 0 ? as_device_memory(data, attribute_id, p, device, r) : r;
   }
-  return live ? answer(data, attribute_id, p, info, has_context(*rt)) : CUDA_ERROR_INVALID_VALUE;
+  return live ? answer(data, attribute_id, p, info, current_device(*rt) >= 0)
+              : CUDA_ERROR_INVALID_VALUE;
 }
 
 CUresult cuPointerGetAttributes(unsigned int count, CUpointer_attribute* attributes, void** data,
@@ -221,7 +305,10 @@ CUresult cuPointerGetAttributes(unsigned int count, CUpointer_attribute* attribu
   Runtime* rt = enter(Entry::cuPointerGetAttributes);
   AllocationInfo info;
   bool live = false;
-  if (count == 0 || attributes == nullptr || data == nullptr || !ours(rt, p, &info, &live)) {
+  ProgramMaps::View view;
+  const bool asks = count > 0 && attributes != nullptr && data != nullptr;
+  const bool mapped = asks && mapped_there(rt, p, &view);
+  if (!asks || (!mapped && !ours(rt, p, &info, &live))) {
     const CUresult r = FORWARD(cuPointerGetAttributes, count, attributes, data, p);
     const int device =
         rt != nullptr && r == CUDA_SUCCESS ? rt->program_frames.spilled_device(p) : -1;
@@ -229,19 +316,25 @@ CUresult cuPointerGetAttributes(unsigned int count, CUpointer_attribute* attribu
       as_device_memory(data[i], attributes[i], p, device, r);
     return r;
   }
-  if (!live) {
+  if (!mapped && !live) {
+    const bool reserved = rt->program_maps.holds(p, &view);
     const CUresult r = FORWARD(cuPointerGetAttributes, count, attributes, data, kNowhere);
     // What is not known to the driver is taken for host memory at that address.
     for (unsigned int i = 0; r == CUDA_SUCCESS && i < count; ++i) {
       if (attributes[i] == CU_POINTER_ATTRIBUTE_HOST_POINTER) give<CUdeviceptr>(data[i], p);
+      if (!reserved) continue;  // of a range where nothing is mapped this much is known
+      if (attributes[i] == CU_POINTER_ATTRIBUTE_RANGE_START_ADDR)
+        give<CUdeviceptr>(data[i], view.range);
+      if (attributes[i] == CU_POINTER_ATTRIBUTE_RANGE_SIZE) give<size_t>(data[i], view.range_bytes);
     }
     return r;
   }
-  const bool context_current = has_context(*rt);
+  const int here = current_device(*rt);
   // The driver fills the types in first, and for nothing of ours does it know less than we.
   for (unsigned int i = 0; i < count; ++i) {
     if (data[i] == nullptr) return CUDA_ERROR_INVALID_VALUE;
-    const CUresult r = answer(data[i], attributes[i], p, info, context_current);
+    const CUresult r = mapped ? answer_mapped(data[i], attributes[i], p, view, here)
+                              : answer(data[i], attributes[i], p, info, here >= 0);
     // Documented: an attribute that does not apply to the pointer is null, and no error.
     if (r != CUDA_SUCCESS && attributes[i] != CU_POINTER_ATTRIBUTE_HOST_POINTER) return r;
   }
@@ -252,6 +345,13 @@ CUresult cuPointerSetAttribute(const void* value, CUpointer_attribute attribute_
   Runtime* rt = enter(Entry::cuPointerSetAttribute);
   AllocationInfo info;
   bool live = false;
+  ProgramMaps::View view;
+  if (mapped_there(rt, p, &view)) {
+    // Refused for such memory; but whoever asks for it is about to register it with a device.
+    InsidePool inside;
+    if (attribute_id == CU_POINTER_ATTRIBUTE_SYNC_MEMOPS) rt->program_maps.pin(p, 1);
+    return FORWARD(cuPointerSetAttribute, value, attribute_id, p);
+  }
   if (!ours(rt, p, &info, &live)) return FORWARD(cuPointerSetAttribute, value, attribute_id, p);
   if (!live || value == nullptr || attribute_id != CU_POINTER_ATTRIBUTE_SYNC_MEMOPS)
     return CUDA_ERROR_INVALID_VALUE;
@@ -265,15 +365,13 @@ CUresult cuPointerSetAttribute(const void* value, CUpointer_attribute attribute_
 // Pages of ours may be host memory to the driver; to the program they never are.
 CUresult cuMemHostGetDevicePointer_v2(CUdeviceptr* device_pointer, void* p, unsigned int flags) {
   Runtime* rt = enter(Entry::cuMemHostGetDevicePointer_v2);
-  if (rt != nullptr && rt->pool.owner(reinterpret_cast<CUdeviceptr>(p)) != nullptr)
-    return CUDA_ERROR_INVALID_VALUE;
+  if (allocated(rt, p)) return CUDA_ERROR_INVALID_VALUE;
   return FORWARD(cuMemHostGetDevicePointer_v2, device_pointer, p, flags);
 }
 
 CUresult cuMemHostGetFlags(unsigned int* flags, void* p) {
   Runtime* rt = enter(Entry::cuMemHostGetFlags);
-  if (rt != nullptr && rt->pool.owner(reinterpret_cast<CUdeviceptr>(p)) != nullptr)
-    return CUDA_ERROR_INVALID_VALUE;
+  if (allocated(rt, p)) return CUDA_ERROR_INVALID_VALUE;
   return FORWARD(cuMemHostGetFlags, flags, p);
 }
 
@@ -281,6 +379,15 @@ CUresult cuMemGetAccess(unsigned long long* flags, const CUmemLocation* location
   Runtime* rt = enter(Entry::cuMemGetAccess);
   AllocationInfo info;
   bool live = false;
+  ProgramMaps::View view;
+  if (flags != nullptr && location != nullptr && mapped_there(rt, p, &view)) {
+    const bool known = location->type == CU_MEM_LOCATION_TYPE_DEVICE &&
+                       (location->id == view.device || view.access_of(location->id) != 0);
+    if (view.is_foreign || view.by_driver || !known)
+      return FORWARD(cuMemGetAccess, flags, location, p);
+    *flags = view.access_of(location->id);
+    return CUDA_SUCCESS;
+  }
   if (flags == nullptr || location == nullptr || !ours(rt, p, &info, &live)) {
     return FORWARD(cuMemGetAccess, flags, location, p);
   }
@@ -292,6 +399,17 @@ CUresult cuMemGetAccess(unsigned long long* flags, const CUmemLocation* location
 
 CUresult cuMemRetainAllocationHandle(CUmemGenericAllocationHandle* handle, void* p) {
   Runtime* rt = enter(Entry::cuMemRetainAllocationHandle);
+  const auto address = reinterpret_cast<CUdeviceptr>(p);
+  if (rt != nullptr && handle != nullptr) {
+    InsidePool inside;
+    const CUresult own = rt->program_maps.retain(handle, address);
+    if (own != CUDA_ERROR_NOT_SUPPORTED) return own;
+    if (rt->program_maps.holds(address)) {
+      const CUresult r = FORWARD(cuMemRetainAllocationHandle, handle, p);
+      if (r == CUDA_SUCCESS) rt->program_frames.retained(*handle);
+      return r;
+    }
+  }
   if (rt != nullptr && rt->pool.owner(reinterpret_cast<CUdeviceptr>(p)) != nullptr)
     return CUDA_ERROR_INVALID_VALUE;
   const CUresult r = FORWARD(cuMemRetainAllocationHandle, handle, p);
@@ -313,6 +431,15 @@ CUresult cuMemGetHandleForAddressRange(void* handle, CUdeviceptr p, size_t size,
   Runtime* rt = enter(Entry::cuMemGetHandleForAddressRange);
   AllocationInfo info;
   bool live = false;
+  ProgramMaps::View view;
+  if (handle != nullptr && mapped_there(rt, p, &view)) {
+    InsidePool inside;
+    if (!rt->program_maps.pin(p, size)) {
+      rt->listener.warned("a DMA-BUF was refused: part of the memory lies in host memory");
+      return CUDA_ERROR_NOT_SUPPORTED;
+    }
+    return FORWARD(cuMemGetHandleForAddressRange, handle, p, size, type, flags);
+  }
   if (!ours(rt, p, &info, &live) || handle == nullptr) {
     return FORWARD(cuMemGetHandleForAddressRange, handle, p, size, type, flags);
   }

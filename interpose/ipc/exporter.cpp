@@ -16,7 +16,8 @@ CUresult Exporter::get_handle(CUdeviceptr p, CUipcMemHandle* out) noexcept {
   try {
     pool::DevicePool* device = pool_.owner(p);
     pool::AllocationInfo info;
-    if (device == nullptr || !device->find(p, &info) || info.kind == pool::Kind::async) {
+    if (device == nullptr || !device->find(p, &info) || info.kind == pool::Kind::async ||
+        info.kind == pool::Kind::mapped) {
       return CUDA_ERROR_INVALID_VALUE;
     }
     pool::DevicePool::Export pinned;

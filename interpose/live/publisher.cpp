@@ -17,6 +17,8 @@ const char* call_of(pool::Kind kind) noexcept {
       return "cuMemAllocPitch";
     case pool::Kind::async:
       return "cuMemAllocAsync";
+    case pool::Kind::mapped:
+      return "cuMemMap";
   }
   return "";
 }

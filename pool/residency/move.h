@@ -16,6 +16,7 @@ struct PageId {
   Span* span = nullptr;
   uint64_t generation = 0;
   uint32_t index = 0;
+  uint32_t granule = 0;  // where in the span it begins
 };
 
 struct Move {

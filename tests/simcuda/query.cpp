@@ -23,6 +23,7 @@ CUresult mem_get_address_range(Call&, CUdeviceptr* base, size_t* bytes, CUdevice
     start = a->address;
     length = a->bytes;
   } else if (const Mapping* m = mapping_at(address)) {
+    if (!m->device_access[static_cast<size_t>(context.device)]) return CUDA_ERROR_NOT_FOUND;
     start = m->address;
     length = m->bytes;
   } else {
@@ -115,6 +116,13 @@ bool answer_allocation(const Allocation& a, CUdeviceptr address, CUpointer_attri
   }
 }
 
+// Of the current context's device; without one there is none.
+CUmemAccess_flags access_here(const Mapping& m) {
+  const Context* context = current_context_or_null();
+  return context ? m.device_access[static_cast<size_t>(context->device)]
+                 : CU_MEM_ACCESS_FLAGS_PROT_NONE;
+}
+
 // Mapped pages report their handle: host-backed ones are host memory without a context. Their range
 // is the whole reservation.
 bool answer_mapping(const Mapping& m, CUdeviceptr address, CUpointer_attribute attribute,
@@ -126,6 +134,7 @@ bool answer_mapping(const Mapping& m, CUdeviceptr address, CUpointer_attribute a
     case CU_POINTER_ATTRIBUTE_MEMORY_TYPE:
       return put(out, handle.on_device() ? CU_MEMORYTYPE_DEVICE : CU_MEMORYTYPE_HOST);
     case CU_POINTER_ATTRIBUTE_DEVICE_POINTER:
+      if (current_context_or_null() && !access_here(m)) return put_refused(out, CUdeviceptr{0});
       return put(out, address);
     case CU_POINTER_ATTRIBUTE_HOST_POINTER:
       if (handle.on_device()) return put_refused(out, nullptr);
@@ -156,12 +165,8 @@ bool answer_mapping(const Mapping& m, CUdeviceptr address, CUpointer_attribute a
       return put(out, static_cast<uint64_t>(handle.properties.requestedHandleTypes));
     case CU_POINTER_ATTRIBUTE_IS_GPU_DIRECT_RDMA_CAPABLE:
       return put(out, int{handle.properties.allocFlags.gpuDirectRDMACapable});
-    case CU_POINTER_ATTRIBUTE_ACCESS_FLAGS: {
-      const Context* context = current_context_or_null();
-      const auto flags = context ? m.device_access[static_cast<size_t>(context->device)]
-                                 : CU_MEM_ACCESS_FLAGS_PROT_NONE;
-      return put(out, flags);
-    }
+    case CU_POINTER_ATTRIBUTE_ACCESS_FLAGS:
+      return put(out, access_here(m));
     case CU_POINTER_ATTRIBUTE_MEMPOOL_HANDLE:
       return put(out, CUmemoryPool{nullptr});
     case CU_POINTER_ATTRIBUTE_MEMORY_BLOCK_ID:

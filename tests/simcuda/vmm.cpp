@@ -149,7 +149,6 @@ CUresult mem_map(Call&, CUdeviceptr address, size_t bytes, size_t offset,
   std::lock_guard guard(state().memory_lock);
   std::shared_ptr<Handle> handle = handle_of_value(value);
   const size_t whole = handle->frame->bytes;
-  require(offset <= whole && bytes <= whole - offset);
   require(offset == 0 && bytes == whole, CUDA_ERROR_NOT_SUPPORTED);
   const Reservation* reservation = reservation_at(address);
   require(reservation && bytes <= reservation->address + reservation->bytes - address);
@@ -205,7 +204,8 @@ CUresult mem_set_access(Call&, CUdeviceptr address, size_t bytes, const CUmemAcc
   require(wanted && count);
   for (size_t i = 0; i < count; ++i) {
     if (wanted[i].location.type == CU_MEM_LOCATION_TYPE_DEVICE)
-      device_at(wanted[i].location.id);
+      require(wanted[i].location.id >= 0 &&
+              wanted[i].location.id < static_cast<int>(state().devices.size()));
     else
       require(wanted[i].location.type == CU_MEM_LOCATION_TYPE_HOST ||
               wanted[i].location.type == CU_MEM_LOCATION_TYPE_HOST_NUMA);
