@@ -52,6 +52,7 @@ class ProgramMaps {
     CUdeviceptr base = 0;
     size_t bytes = 0;
     bool is_foreign = false;  // a frame of the driver's, of which nothing below is known
+    int spilled_on = -1;      // the device it was meant for, when it lies on the host
     int device = 0;
     bool rdma = false;
     uint64_t handle_types = 0;

@@ -239,8 +239,10 @@ CUresult DevicePool::open_mapped(CUdeviceptr address) {
   std::lock_guard lock(mutex_);
   Span* span = mapped_span(address);
   if (span == nullptr) return CUDA_ERROR_INVALID_VALUE;
-  if (!span->closed) return CUDA_SUCCESS;
   for (const Page& page : span->pages) {
+    // One that is on its way is opened wherever it is shown; the others may have lost their access
+    // with a context.
+    if (page.moving) continue;
     const CUdeviceptr at = address + (CUdeviceptr{page.granule} << kGranuleShift);
     const CUresult r = open_access(at, page.bytes(), page.where);
     if (r != CUDA_SUCCESS) return r;

@@ -140,7 +140,10 @@ CUresult answer_mapped(void* data, CUpointer_attribute attribute_id, CUdeviceptr
     default:
       break;
   }
-  if (m.is_foreign) return FORWARD(cuPointerGetAttribute, data, attribute_id, p);
+  if (m.is_foreign) {
+    const CUresult r = FORWARD(cuPointerGetAttribute, data, attribute_id, p);
+    return m.spilled_on >= 0 ? as_device_memory(data, attribute_id, p, m.spilled_on, r) : r;
+  }
   switch (attribute_id) {
     case CU_POINTER_ATTRIBUTE_CONTEXT:
       return give<CUcontext>(data, nullptr);
@@ -188,7 +191,9 @@ CUresult answer_mapped(void* data, CUpointer_attribute attribute_id, CUdeviceptr
 bool mapped_there(Runtime* rt, CUdeviceptr p, ProgramMaps::View* view) {
   if (rt == nullptr) return false;
   InsidePool inside;
-  return rt->program_maps.view(p, view);
+  if (!rt->program_maps.view(p, view)) return false;
+  if (view->is_foreign) view->spilled_on = rt->program_frames.spilled_device(p);
+  return true;
 }
 
 // An address nothing is ever mapped at: what the driver says of it is what it says of freed memory.

@@ -80,6 +80,7 @@ CUresult cuMemMap(CUdeviceptr p, size_t size, size_t offset, CUmemGenericAllocat
     InsidePool inside;
     const stacks::Caller caller(rt->listener.stacks());
     const CUresult r = rt->program_maps.map(p, size, offset, handle, flags);
+    if (r == CUDA_SUCCESS) rt->program_frames.mapped(handle, p, size);
     if (r != CUDA_ERROR_NOT_SUPPORTED || ProgramMaps::is_ours(handle)) return r;
   }
   const CUresult r = FORWARD(cuMemMap, p, size, offset, handle, flags);
@@ -98,6 +99,7 @@ CUresult cuMemUnmap(CUdeviceptr p, size_t size) {
     const stacks::Caller caller(rt->listener.stacks());
     // Not a submission: it may have to wait for moves that wait for those.
     const CUresult r = rt->program_maps.unmap(p, size);
+    if (r == CUDA_SUCCESS) rt->program_frames.unmapped(p, size);
     if (r != CUDA_ERROR_NOT_SUPPORTED) return r;
   }
   const doors::Submission submission;
