@@ -28,7 +28,10 @@ void Worker::run() {
   }
   MUST(cuMemsetD8Async, verdicts_, 0, kVerdicts * sizeof(uint64_t), streams_[2]);
   MUST(cuStreamSynchronize, streams_[2]);
-  if (shared_.options.moves) cut_arena();
+  if (shared_.options.moves) {
+    cut_arena();
+    cut_segment();
+  }
   while (!shared_.stop.load(std::memory_order_relaxed) && iteration_ < shared_.options.iterations) {
     shared_.options.moves ? step_moving() : step();
     ++iteration_;
@@ -36,8 +39,10 @@ void Worker::run() {
   }
   while (any()) release(take_random(), false);
   for (const Block& piece : pieces_) check(piece, "at the end");
+  for (const Block& cell : cells_) check(cell, "mapped, at the end");
   settle();
   if (arena_ != 0) MUST(cuMemFree, arena_);
+  if (segment_.exists()) segment_.end();
   MUST(cuMemFree, verdicts_);
   for (CUstream stream : streams_) {
     if (stream != nullptr) MUST(cuStreamDestroy, stream);
@@ -91,8 +96,10 @@ void Worker::step_moving() {
   const uint32_t dice = random_.below(1000);
   if (held_bytes_ < shared_.options.bytes_per_thread ? dice < 300 : dice < 10) return allocate();
   if (!any()) return;
-  if (dice < 300) {
+  if (dice < 200) {
     use_piece();
+  } else if (dice < 300) {
+    use_segment();
   } else if (dice < 700) {
     check(random_block(), "while held");
   } else if (dice < 770) {
@@ -191,6 +198,35 @@ void Worker::use_piece() {
   const auto all = static_cast<uint32_t>(pieces_.size());
   Block& piece = pieces_[std::min(random_.below(all), random_.below(all))];
   random_.one_in(8) ? fill(piece) : check(piece, "in the arena");
+}
+
+// And of those that map their memory themselves.
+void Worker::cut_segment() {
+  if (!segment_.make()) return;
+  for (size_t i = 0; i < Segment::kBlocks; ++i) {
+    Block cell;
+    cell.address = segment_.block(i);
+    cell.bytes = Segment::kBlockBytes;
+    cell.stream = streams_[i + 1];
+    fill(cell);
+    cells_.push_back(cell);
+  }
+}
+
+void Worker::use_segment() {
+  if (cells_.empty()) return;
+  Block& one = cells_[random_.below(Segment::kBlocks)];
+  const uint32_t dice = random_.below(16);
+  if (dice < 10) return check(one, "mapped");
+  if (dice < 13) return fill(one);
+  settle();  // the driver unmaps under running work
+  const size_t frame = random_.below(Segment::kFrames);
+  dice < 15 ? segment_.move() : segment_.renew(frame);
+  for (size_t i = 0; i < Segment::kBlocks; ++i) {
+    cells_[i].address = segment_.block(i);
+    const bool kept = dice < 15;
+    kept ? check(cells_[i], "mapped elsewhere") : fill(cells_[i]);
+  }
 }
 
 void Worker::fill(Block& block) {

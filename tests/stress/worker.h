@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "tests/stress/driver.h"
+#include "tests/stress/segment.h"
 
 namespace stress {
 
@@ -75,6 +76,8 @@ class Worker {
   void allocate();
   void cut_arena();
   void use_piece();
+  void cut_segment();
+  void use_segment();
   void fill(Block& block);
   void check(const Block& block, const char* how);
   void release(Block block, bool other_thread);
@@ -100,6 +103,8 @@ class Worker {
   std::vector<Block> blocks_;
   CUdeviceptr arena_ = 0;      // where pages move: one allocation
   std::vector<Block> pieces_;  // that these are cut out of
+  Segment segment_;            // and what the thread maps itself,
+  std::vector<Block> cells_;   // cut into these
   size_t held_bytes_ = 0;
   CUdeviceptr verdicts_ = 0;
   std::vector<Check> checks_;
