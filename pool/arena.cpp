@@ -73,9 +73,10 @@ void Arena::set_spilled(uint32_t granule, bool spilled) noexcept {
 
 void Arena::touch(size_t offset, policy::Tick now, float cost, uint64_t* spilled_bytes,
                   double* weighted) noexcept {
-  const policy::Buffers::Extent buffer =
-      buffers_.name(static_cast<uint32_t>(offset >> kGranuleShift));
+  policy::Buffers::Extent buffer = buffers_.name(static_cast<uint32_t>(offset >> kGranuleShift));
   if (!active()) return;
+  // A range with a tensor or two in it: the last one has all that is left.
+  if (buffer.is_last && !buffers_.many()) buffer.end = ~uint32_t{0};
   const size_t behind = first_behind(buffer.begin);
   for (size_t i = behind > 0 ? behind - 1 : 0; i < uses_.size(); ++i) {
     Use& use = *uses_[i];

@@ -71,10 +71,10 @@ Buffers::Extent Buffers::name(uint32_t granule) noexcept {
   const uint32_t length = end - granule;
   if (end < granules_) {
     largest_ = std::max(length, largest_ - largest_ / kShrink);
-    return {granule, end};
+    return {granule, end, false};
   }
   // Behind the last one lies what nothing was ever cut out of.
-  return {granule, granule + std::min(length, std::max(largest_, 1u))};
+  return {granule, granule + std::min(length, std::max(largest_, 1u)), true};
 }
 
 }  // namespace flexlom::pool::policy

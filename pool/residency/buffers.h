@@ -23,6 +23,7 @@ class Buffers {
  public:
   struct Extent {
     uint32_t begin, end;
+    bool is_last;  // nothing is known behind it: where it ends is a guess
   };
 
   // May throw std::bad_alloc.

@@ -194,6 +194,24 @@ TEST_CASE("program: what lies end to end is hot as one, and comes and goes page 
   CHECK(bench.wrong(second, kChunks * kChunk, 3) == 0);
 }
 
+TEST_CASE("program: a range that holds one tensor is used as a whole") {
+  constexpr uint64_t kBytes = 256 * kGranule;
+  ProgramBench bench(128, 1024);
+  DevicePool::Loose frames = bench.make(kBytes);
+  REQUIRE(bench.map(bench.range, kBytes, &frames) == CUDA_SUCCESS);
+  AllocationInfo info;
+  REQUIRE(bench.pool->find(bench.range, &info));
+  REQUIRE(info.spilled_bytes > kBytes / 4);
+  for (int i = 0; i < 3; ++i)
+    CHECK(bench.submit_naming({bench.range}, 0).spilled_bytes == info.spilled_bytes);
+  // Of two, each has its own part.
+  const CUdeviceptr second = bench.range + kBytes / 2;
+  const uint64_t first_has = bench.submit_naming({second, bench.range}, 0).spilled_bytes -
+                             bench.submit_naming({second}, 0).spilled_bytes;
+  CHECK(bench.submit_naming({bench.range}, 0).spilled_bytes == first_has);
+  CHECK(first_has < info.spilled_bytes);
+}
+
 TEST_CASE("program: unmapping waits for a page that is on its way") {
   ProgramBench bench(64, 256);
   bench.grow(bench.range, 1);
