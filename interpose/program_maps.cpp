@@ -18,12 +18,13 @@ constexpr unsigned kReadWrite = CU_MEM_ACCESS_FLAGS_PROT_READWRITE;
 
 bool is_aligned(uint64_t value) { return value % pool::kGranule == 0; }
 
-// Where there are several devices, libraries hand large frames to their peers in other processes.
-bool may_be_ours(CUmemAllocationHandleType types) {
+// What could be handed to another process must remain so. One page can, and what has no room on the
+// device could not be in any case; where there are several devices, libraries do it with all sizes.
+bool may_be_ours(const DevicePool& owner, size_t bytes, CUmemAllocationHandleType types) {
+  if (types != CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR) return types == CU_MEM_HANDLE_TYPE_NONE;
   int devices = 0;
-  return types == CU_MEM_HANDLE_TYPE_NONE ||
-         (types == CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR &&
-          FORWARD(cuDeviceGetCount, &devices) == CUDA_SUCCESS && devices == 1);
+  return FORWARD(cuDeviceGetCount, &devices) == CUDA_SUCCESS && devices == 1 &&
+         (pool::is_one_page(bytes) || owner.free_bytes() < bytes);
 }
 
 // Rights to read and write for devices, and nothing else.
@@ -70,12 +71,14 @@ CUresult ProgramMaps::give_back(CUdeviceptr p, size_t size) noexcept {
 
 CUresult ProgramMaps::create(Handle* out, size_t size, const CUmemAllocationProp& asked,
                              unsigned long long flags, CUcontext context) noexcept {
-  const bool plain =
-      asked.type == CU_MEM_ALLOCATION_TYPE_PINNED && may_be_ours(asked.requestedHandleTypes) &&
-      asked.location.type == CU_MEM_LOCATION_TYPE_DEVICE && asked.allocFlags.compressionType == 0 &&
-      asked.allocFlags.usage == 0 && size > 0 && is_aligned(size) && flags == 0;
+  const bool plain = asked.type == CU_MEM_ALLOCATION_TYPE_PINNED &&
+                     asked.location.type == CU_MEM_LOCATION_TYPE_DEVICE &&
+                     asked.allocFlags.compressionType == 0 && asked.allocFlags.usage == 0 &&
+                     size > 0 && is_aligned(size) && flags == 0;
   DevicePool* owner = plain ? pool_.device(asked.location.id) : nullptr;
-  if (owner == nullptr || !owner->places_for_program()) return CUDA_ERROR_NOT_SUPPORTED;
+  if (owner == nullptr || !owner->places_for_program() ||
+      !may_be_ours(*owner, size, asked.requestedHandleTypes))
+    return CUDA_ERROR_NOT_SUPPORTED;
   try {
     pool::Request request;
     request.call = "cuMemCreate";

@@ -1,9 +1,10 @@
 // Memory that the program maps itself with frames of its own making (CUDA Driver API 6.14), as
-// PyTorch's expandable segments and XLA's allocator do. A frame that is not likely to be handed to
-// anybody else (no handle type, or a file descriptor in a process with one device) is ours to
-// place: the program's handle stands for pages, and once mapped in a range that was reserved here
-// they come and go like those of an allocation (pool/program.cpp). All others are the driver's, and
-// counted (program_frames.h).
+// PyTorch's expandable segments and XLA's allocator do. A frame that cannot be handed to
+// anybody else (no handle type, or too large for what is left of the device) is ours to place, and
+// so is one that can because it is a single page, in a process with one device: the program's
+// handle stands for pages, and once mapped in a range that was reserved here they come and go like
+// those of an allocation (pool/program.cpp). All others are the driver's, and counted
+// (program_frames.h).
 //
 // Thread safe. Every call answers NOT_SUPPORTED, or false, for what is the driver's to do.
 #pragma once

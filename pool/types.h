@@ -41,6 +41,13 @@ inline constexpr uint32_t page_granules(unsigned order) {
 }
 inline constexpr size_t page_bytes(unsigned order) { return kGranule * page_granules(order); }
 
+inline constexpr bool is_one_page(size_t bytes) {
+  for (unsigned order = 0; order < kPageSizes; ++order) {
+    if (bytes == page_bytes(order)) return true;
+  }
+  return false;
+}
+
 inline constexpr uint32_t granules_for(size_t bytes) {
   return static_cast<uint32_t>((bytes + kGranule - 1) >> kGranuleShift);
 }

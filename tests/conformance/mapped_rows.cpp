@@ -222,6 +222,27 @@ CONFORMANCE_GROUP(mapped_shareable, 120) {
   }
 }
 
+// More than one page of ours is exported all the same, as long as there is room.
+CONFORMANCE_GROUP(mapped_several_pages, 120) {
+  Gpu gpu;
+  CUmemAllocationProp props = {};
+  props.type = CU_MEM_ALLOCATION_TYPE_PINNED;
+  props.location = device_location(0);
+  props.requestedHandleTypes = CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR;
+  for (const uint64_t bytes : {6 * kMiB, 12 * kMiB, 24 * kMiB}) {
+    CUmemGenericAllocationHandle handle = 0;
+    must(CU(cuMemCreate)(&handle, bytes, &props, 0), "cuMemCreate");
+    row(size_name(bytes) + ".export", [&] {
+      int fd = -1;
+      const CUresult result = CU(cuMemExportToShareableHandle)(
+          &fd, handle, CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR, 0);
+      if (fd >= 0) close(fd);
+      return result;
+    });
+    row(size_name(bytes) + ".release", [&] { return CU(cuMemRelease)(handle); });
+  }
+}
+
 // Contents go with the frame, wherever and however often it is mapped.
 CONFORMANCE_GROUP(mapped_contents, 120) {
   Gpu gpu;
