@@ -189,7 +189,7 @@ CUresult ProgramMaps::map(CUdeviceptr p, size_t size, size_t offset, Handle hand
     Mapping mapping{size, handle, ++next_id_};
     mapping.placed = in_range && range->second.pool == frames.pool && frames.mappings == 0;
     const auto at = mappings_.emplace(p, mapping).first;
-    const CUresult r = mapping.placed ? place(p, handle, frames) : map_pieces(p, frames);
+    const CUresult r = mapping.placed ? place(p, frames) : map_pieces(p, frames);
     if (r != CUDA_SUCCESS) {
       mappings_.erase(at);
       return r;
@@ -201,7 +201,7 @@ CUresult ProgramMaps::map(CUdeviceptr p, size_t size, size_t offset, Handle hand
   }
 }
 
-CUresult ProgramMaps::place(CUdeviceptr p, Handle, Frames& frames) {
+CUresult ProgramMaps::place(CUdeviceptr p, Frames& frames) {
   const auto range = range_at(p);
   pool::Request request;
   request.call = "cuMemMap";

@@ -109,7 +109,7 @@ class ProgramMaps {
   std::map<CUdeviceptr, Range>::iterator range_at(CUdeviceptr p);
   Mappings::iterator mapping_at(CUdeviceptr p);
   Mappings::iterator first_in(CUdeviceptr p);
-  CUresult place(CUdeviceptr p, Handle handle, Frames& frames);
+  CUresult place(CUdeviceptr p, Frames& frames);
   CUresult map_pieces(CUdeviceptr p, Frames& frames);
   CUresult leave_to_driver(CUdeviceptr p, Mapping& mapping);
   CUresult open(CUdeviceptr p, Mapping& mapping, const CUmemAccessDesc* access, size_t count);

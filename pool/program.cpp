@@ -240,9 +240,9 @@ CUresult DevicePool::open_mapped(CUdeviceptr address) {
   Span* span = mapped_span(address);
   if (span == nullptr) return CUDA_ERROR_INVALID_VALUE;
   for (const Page& page : span->pages) {
-    // One that is on its way is opened wherever it is shown; the others may have lost their access
-    // with a context.
-    if (page.moving) continue;
+    // One that is on its way is opened wherever it is shown, but one that is only lent is not; the
+    // others may have lost their access with a context.
+    if (page.moving && !span->closed) continue;
     const CUdeviceptr at = address + (CUdeviceptr{page.granule} << kGranuleShift);
     const CUresult r = open_access(at, page.bytes(), page.where);
     if (r != CUDA_SUCCESS) return r;

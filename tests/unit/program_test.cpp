@@ -153,6 +153,32 @@ TEST_CASE("program: nobody reaches it, and it does not move, before access is gi
   CHECK(bench.driver.held_bytes(Where::device) == held - 8 * kGranule);
 }
 
+// With every frame of the device in use, a page that nobody has access to yet lends its own to
+// stand for another, and is marked as moving for that.
+TEST_CASE("program: access is given to a page that is lent just then") {
+  ProgramBench bench(40, 256);
+  std::vector<CUdeviceptr> closed;
+  for (CUdeviceptr p = bench.range;; p += kGranule) {
+    DevicePool::Loose frames = bench.make(kGranule);
+    if (frames.pages.front().where == Where::host) {
+      bench.pool->give_frames(&frames);
+      break;
+    }
+    REQUIRE(bench.map(p, kGranule, &frames, false) == CUDA_SUCCESS);
+    closed.push_back(p);
+  }
+  const CUdeviceptr p = bench.must(4 * kGranule);
+  StandIns in;
+  bench.driver.aliases = true;
+  REQUIRE(bench.pool->put_stand_ins(p, 4 * kGranule, Backing::device, &in));
+  REQUIRE(!in.actors[static_cast<size_t>(Where::device)].owned);
+  for (const CUdeviceptr one : closed) CHECK(bench.pool->open_mapped(one) == CUDA_SUCCESS);
+  bench.pool->take_back(&in);
+  bench.driver.aliases = false;
+  for (const CUdeviceptr one : closed) CHECK(bench.driver.accessible(one, kGranule));
+  bench.free(p);
+}
+
 // Twelve chunks are one buffer, named by its beginning; half of two such has room on the device.
 TEST_CASE("program: what lies end to end is hot as one, and comes and goes page by page") {
   constexpr uint64_t kChunks = 12;
