@@ -1,5 +1,6 @@
 #include "interpose/watch.h"
 
+#include <algorithm>
 #include <functional>
 
 #include "interpose/doors/gate.h"
@@ -28,6 +29,10 @@ Watch::Watch(const heat::Named& named, CUstream stream, bool per_thread) noexcep
   pool::Submission submission;
   submission.words = graph ? named.graph->words.data() : named.words;
   submission.count = graph ? named.graph->words.size() : named.count;
+  if (graph) {
+    submission.times = named.graph->times.data();
+    submission.steps = std::max(named.graph->nodes, 1u);
+  }
   submission.wild = named.unknown || named.overflow || (graph && !named.graph->complete);
   if ((submission.count == 0 && !submission.wild) || InsidePool::already()) return;
   rt_ = runtime();
@@ -60,7 +65,7 @@ Watch::Watch(const heat::Named& named, CUstream stream, bool per_thread) noexcep
     rt_->pool.each_device([&](pool::DevicePool& pool) {
       const pool::Advice advice = residency->before(pool, submission);
       measure_ = measure_ || advice.measure;
-      if (advice.measure) measured_bytes_ += advice.spilled_bytes;
+      if (advice.measure) measured_bytes_ += advice.reading_bytes;
       track(*residency, pool, advice, submission.wild || named.many_streams);
     });
     return;
@@ -82,7 +87,7 @@ void Watch::trace(pool::Residency& residency, pool::Submission& submission,
     const pool::Advice advice = residency.before(pool, submission);
     spilled = spilled || advice.spilled_bytes > 0;
     measure_ = measure_ || advice.measure;
-    if (advice.measure) measured_bytes_ += advice.spilled_bytes;
+    if (advice.measure) measured_bytes_ += advice.reading_bytes;
     track(residency, pool, advice, submission.wild || named.many_streams);
     if (bases.count == 0) return;
     if (seen.number == 0) seen = launches.seen(named, function_);

@@ -71,7 +71,17 @@ void Arena::set_spilled(uint32_t granule, bool spilled) noexcept {
   if (Use* use = use_at(granule)) use->spilled.store(spilled, std::memory_order_relaxed);
 }
 
-void Arena::touch(size_t offset, policy::Tick now, float cost, uint64_t* spilled_bytes,
+// The buffers of one page count for their parts of it, together as whole touches: the first of them
+// was counted as one already, whatever its part.
+void Arena::Use::touched_again(uint16_t more, float share, float cost) noexcept {
+  if (more == 1 && times == 0) return;
+  const auto whole = [](float sum) { return std::max(1u, static_cast<uint32_t>(sum + 0.5f)); };
+  const uint32_t before = whole(times);
+  times += share * static_cast<float>(more);
+  if (whole(times) > before) policy::touch_again(history, whole(times) - before, cost);
+}
+
+void Arena::touch(size_t offset, policy::Tick now, float cost, uint16_t times, Touched* touched,
                   double* weighted) noexcept {
   policy::Buffers::Extent buffer = buffers_.name(static_cast<uint32_t>(offset >> kGranuleShift));
   if (!active()) return;
@@ -84,17 +94,21 @@ void Arena::touch(size_t offset, policy::Tick now, float cost, uint64_t* spilled
     if (use.granule + use.granules <= buffer.begin) continue;  // there is a hole
     const uint32_t begin = std::max(buffer.begin, use.granule);
     const uint32_t named = std::min(buffer.end, use.granule + use.granules) - begin;
+    const auto share = static_cast<float>(named) / static_cast<float>(use.granules);
     if (use.history.uses == 0 || use.history.last != now) {
       use.charged = 0;
-      const auto share = static_cast<float>(named) / static_cast<float>(use.granules);
+      use.times = 0;
       policy::touch(use.history, now, cost * share);
     }
+    const double ahead = policy::touches_ahead(use.history);
+    use.touched_again(times, share, cost);
     const uint32_t more = std::min(named, use.granules - use.charged);
     use.charged += more;
     if (!use.spilled.load(std::memory_order_relaxed)) continue;
     const uint64_t bytes = uint64_t{more} << kGranuleShift;
-    *spilled_bytes += bytes;
-    *weighted += policy::touches_ahead(use.history) * static_cast<double>(bytes);
+    touched->spilled_bytes += bytes;
+    touched->reading_bytes += times * bytes;
+    *weighted += ahead * static_cast<double>(bytes);
   }
 }
 

@@ -15,6 +15,7 @@
 
 #include "pool/residency/buffers.h"
 #include "pool/residency/history.h"
+#include "pool/touched.h"
 
 namespace flexlom::pool {
 
@@ -38,9 +39,10 @@ class Arena {
   bool turned_out() noexcept { return buffers_.many() && !std::exchange(known_, true); }
   // A submission names an address so many bytes from the beginning. When active, the pages of the
   // buffer there are touched; what is spilled of the buffer, and not named by the same submission
-  // before, is added to `spilled_bytes`, and that times the touches ahead to `weighted`. `cost` is
-  // for each byte of the buffer; a page that it has a part of is charged for that part.
-  void touch(size_t offset, policy::Tick now, float cost, uint64_t* spilled_bytes,
+  // before, is added to `touched`, and that times the touches ahead to `weighted`. `cost` is
+  // for each byte of the buffer; a page that it has a part of is charged for that part. `times`: a
+  // graph's nodes that name it.
+  void touch(size_t offset, policy::Tick now, float cost, uint16_t times, Touched* touched,
              double* weighted) noexcept;
   // Of the page that begins there; null when none does.
   policy::History* history(uint32_t granule) noexcept;
@@ -55,7 +57,10 @@ class Arena {
     uint32_t granule = 0;  // where it begins
     uint32_t granules = 0;
     uint32_t charged = 0;  // granules of it that the last submission named
+    float times = 0;       // how often that one did, if it was a graph
     std::atomic<bool> spilled{false};
+
+    void touched_again(uint16_t more, float share, float cost) noexcept;
   };
 
   Arena(uint32_t granules, bool is_range) : buffers_(granules), is_range_(is_range) {}

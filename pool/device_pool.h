@@ -21,6 +21,7 @@
 #include "pool/residency/policy.h"
 #include "pool/shard.h"
 #include "pool/stand_ins.h"
+#include "pool/touched.h"
 
 namespace flexlom::pool {
 
@@ -41,16 +42,6 @@ struct PoolStats {
 // granules of what is used count as reserved.
 struct AsyncUse {
   uint64_t used_bytes = 0, used_high_bytes = 0, reserved_bytes = 0, reserved_high_bytes = 0;
-};
-
-// What a submission touches of one device.
-struct Touched {
-  policy::Tick tick = 0;       // of the submission; 0: nothing
-  uint64_t spilled_bytes = 0;  // of the allocations it names, in host frames
-  double touches_ahead = 1;  // of the spilled ones, in the run of touches that this one is part of
-  // Allocations that have turned out to be arenas: rates measured while all of them was charged to
-  // every submission say nothing.
-  uint32_t new_arenas = 0;
 };
 
 // What tracked mode keeps of a submission besides (residency/tracked.h).
@@ -189,8 +180,8 @@ class DevicePool {
   // `cost`: ns for each byte it would have to read in place; 0: not known. `bases` may be null.
   // With `tracking`, and when it touches anything or is wild: waits while pages of what it names
   // change places, and is in flight until submitted(), which must follow.
-  Touched touch(const CUdeviceptr* words, size_t count, float cost = 0,
-                TouchedBases* bases = nullptr, Tracking* tracking = nullptr);
+  Touched touch(const Names& names, float cost = 0, TouchedBases* bases = nullptr,
+                Tracking* tracking = nullptr);
   // The page changed places because that paid off, not because work had to have it.
   void note_exchanged(const PageId& page);
   policy::Tick touch_tick() const;

@@ -69,17 +69,28 @@ Span* DevicePool::span_named(CUdeviceptr word) const {
   return span != nullptr && !span->small.load(std::memory_order_relaxed) ? span : nullptr;
 }
 
-Touched DevicePool::touch(const CUdeviceptr* words, size_t count, float cost, TouchedBases* bases,
-                          Tracking* tracking) {
+namespace {
+// Of the words from there on that lie in one allocation.
+uint16_t most_times(const Names& names, size_t first, CUdeviceptr end) {
+  uint16_t most = 1;
+  for (size_t i = first; i < names.count && names.words[i] < end; ++i)
+    most = std::max(most, names.times[i]);
+  return most;
+}
+}  // namespace
+
+Touched DevicePool::touch(const Names& names, float cost, TouchedBases* bases, Tracking* tracking) {
   Touched result;
   double weighted = 0;
+  const CUdeviceptr* const words = names.words;
+  const size_t count = names.count;
   std::unique_lock lock(touch_mutex_);
   if (tracking != nullptr) [[unlikely]]
     wait_unclaimed(lock, words, count, tracking->wild);
   for (size_t i = 0; i < count; ++i) {
     Span* span = span_named(words[i]);
     if (span == nullptr) continue;
-    if (result.tick == 0) result.tick = ++touch_tick_;
+    if (result.tick == 0) result.tick = touch_tick_ += names.steps;
     const policy::Tick before = span->history.last;
     const bool again = before == touch_tick_;
     if (!again) {
@@ -91,11 +102,18 @@ Touched DevicePool::touch(const CUdeviceptr* words, size_t count, float cost, To
       // The end of the allocation is the end of its last buffer, or of any.
       if (words[i] < span->base + span->bytes())
         span->arena->touch(words[i] - span->base + (size_t{span->arena_offset} << kGranuleShift),
-                           touch_tick_, cost, &result.spilled_bytes, &weighted);
+                           touch_tick_, cost, names.times != nullptr ? names.times[i] : 1, &result,
+                           &weighted);
       if (span->arena->turned_out()) ++result.new_arenas;
       if (span->arena->active()) continue;
     }
     if (again) continue;
+    const double ahead = policy::touches_ahead(span->history);
+    uint16_t times = 1;
+    if (names.times != nullptr) [[unlikely]] {
+      times = most_times(names, i, span->base + span->bytes());
+      policy::touch_again(span->history, times - 1u, cost);
+    }
     const size_t spilled = span->spilled_bytes.load(std::memory_order_relaxed);
     if (tracking != nullptr) [[unlikely]] {
       tracking->arrival = std::max(tracking->arrival, span->arrival);
@@ -104,9 +122,11 @@ Touched DevicePool::touch(const CUdeviceptr* words, size_t count, float cost, To
     if (spilled == 0) [[likely]]
       continue;
     result.spilled_bytes += spilled;
-    weighted += policy::touches_ahead(span->history) * static_cast<double>(spilled);
+    result.reading_bytes += uint64_t{times} * spilled;
+    weighted += ahead * static_cast<double>(spilled);
   }
-  if (tracking != nullptr && tracking->wild && result.tick == 0) result.tick = ++touch_tick_;
+  if (tracking != nullptr && tracking->wild && result.tick == 0)
+    result.tick = touch_tick_ += names.steps;
   if (tracking != nullptr && result.tick != 0) in_flight_.begin(result.tick, tracking->wild);
   if (result.spilled_bytes > 0)
     result.touches_ahead = weighted / static_cast<double>(result.spilled_bytes);

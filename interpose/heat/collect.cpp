@@ -159,13 +159,21 @@ void NodeWords::take(NodeWords&& other) {
   complete &= other.complete;
 }
 
-void keep_one_per_granule(std::vector<CUdeviceptr>& words) {
+void keep_one_per_granule(std::vector<CUdeviceptr>& words, std::vector<uint16_t>* times) {
   const auto key = [](CUdeviceptr w) {
     const bool inside = (w & ((CUdeviceptr{1} << kGranuleShift) - 1)) != 0;
     return (w >> kGranuleShift) * 2 + (inside ? 1 : 0);
   };
   std::sort(words.begin(), words.end());
   const auto same = [&](CUdeviceptr a, CUdeviceptr b) { return key(a) == key(b); };
+  if (times != nullptr) {
+    times->clear();
+    for (size_t i = 0; i < words.size(); ++i) {
+      const bool another = i > 0 && same(words[i - 1], words[i]);
+      if (!another) times->push_back(0);
+      if (times->back() < UINT16_MAX) ++times->back();
+    }
+  }
   words.erase(std::unique(words.begin(), words.end(), same), words.end());
   words.shrink_to_fit();
 }

@@ -25,7 +25,8 @@ using NodeMap = std::unordered_map<CUgraphNode, NodeWords>;
 std::vector<CUgraphNode> collect(CUgraph graph, NodeMap& nodes);
 
 // Ascending, of every 2 MiB granule its first word, and the word at its start beside it.
-void keep_one_per_granule(std::vector<CUdeviceptr>& words);
+// `times`, if given: how many there were of each that is left.
+void keep_one_per_granule(std::vector<CUdeviceptr>& words, std::vector<uint16_t>* times = nullptr);
 
 // The graphs of a conditional node, if its creation was seen (graphs.cpp).
 bool bodies_of(CUgraphNode node, std::vector<CUgraph>& bodies) noexcept;

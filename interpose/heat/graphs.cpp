@@ -71,7 +71,8 @@ std::shared_ptr<const GraphWords> make_words(const NodeMap& nodes) {
     made->words.insert(made->words.end(), part.words.begin(), part.words.end());
     made->complete &= part.complete;
   }
-  keep_one_per_granule(made->words);
+  keep_one_per_granule(made->words, &made->times);
+  made->nodes = static_cast<uint32_t>(nodes.size());
   return made;
 }
 

@@ -17,7 +17,9 @@ namespace flexlom::heat {
 // very start of a granule is kept beside it, because it may be the end of what lies before.
 struct GraphWords {
   std::vector<CUdeviceptr> words;
-  bool complete = true;  // false: it touches more than could be told
+  std::vector<uint16_t> times;  // how many nodes name each, in the order of `words`
+  uint32_t nodes = 0;           // that name anything
+  bool complete = true;         // false: it touches more than could be told
 };
 
 // Filled by heat::names(), read by the caller, on the stack of the submitting thread.

@@ -136,8 +136,11 @@ void note_time(History& history, Tick now) {
   const Tick interval = now - history.last;
   const auto length = static_cast<float>(static_cast<int64_t>(interval));
   history.last = now;
-  if (history.uses == 1) [[unlikely]]
+  if (history.uses == 1) [[unlikely]] {
+    history.touches_per_use = 1.0f + static_cast<float>(history.burst_touches);
+    history.burst_touches = 0;
     return restart(history, compact(interval), length);
+  }
   if (length * kBurstShare < history.mean_interval) {
     if (static_cast<float>(history.burst_ticks) + length < history.mean_interval * kBurstTicks) {
       history.burst_ticks += static_cast<uint32_t>(interval);

@@ -65,6 +65,14 @@ static_assert(sizeof(History) <= 64);
 // step, for they do not clear what was on the list before.
 void touch(History& history, Tick now, float cost = 0) noexcept;
 
+// The submission that touched it last does so this often besides, as the nodes of a graph do;
+// `cost` as above, of each time. What reads parts reads no more of it in all.
+inline void touch_again(History& history, unsigned times, float cost) noexcept {
+  history.burst_touches =
+      static_cast<uint16_t>(std::min<unsigned>(history.burst_touches + times, UINT16_MAX));
+  if (cost >= kPart_ns_per_byte) history.burst_cost += cost * static_cast<float>(times);
+}
+
 // The page changed places, not because a use had to have it.
 inline void note_move(History& history) noexcept { history.uses_at_move = history.uses; }
 

@@ -89,8 +89,8 @@ void Residency::mark_progress() noexcept {
 Touched Residency::touch(DevicePool& pool, const Submission& submission, Tracking& tracking,
                          Advice& advice) {
   tracking.wild = submission.wild;
-  const Touched touched = pool.touch(submission.words, submission.count,
-                                     cost_of(submission.function), submission.bases, &tracking);
+  const Touched touched =
+      pool.touch(submission, cost_of(submission.function), submission.bases, &tracking);
   advice.tick = touched.tick;
   advice.arrival = submission.wild ? mover_.last_arrival() : tracking.arrival;
   if (mover_.arriving()) mover_.try_harvest();
@@ -105,17 +105,17 @@ void Residency::submitted(DevicePool& pool, policy::Tick tick) noexcept {
 Advice Residency::before(DevicePool& pool, const Submission& submission) noexcept {
   Advice advice;
   Tracking tracking;
-  const Touched touched = config_.tracked
-                              ? touch(pool, submission, tracking, advice)
-                              : pool.touch(submission.words, submission.count,
-                                           cost_of(submission.function), submission.bases);
+  const Touched touched =
+      config_.tracked ? touch(pool, submission, tracking, advice)
+                      : pool.touch(submission, cost_of(submission.function), submission.bases);
   if (touched.new_arenas > 0) [[unlikely]]
     note_arenas(touched.new_arenas);
-  if (touched.tick % kMarkEvery == 0 && touched.tick != 0) [[unlikely]]
+  if (touched.tick % kMarkEvery < submission.steps && touched.tick != 0) [[unlikely]]
     mark_progress();
   if (touched.spilled_bytes == 0 || !submission.may_move) [[likely]]
     return advice;
   advice.spilled_bytes = touched.spilled_bytes;
+  advice.reading_bytes = touched.reading_bytes;
   bool promote_first = false;
   try {
     std::lock_guard lock(mutex_);
@@ -157,21 +157,28 @@ Advice Residency::before(DevicePool& pool, const Submission& submission) noexcep
     std::lock_guard lock(mutex_);
     ++stats_.in_place;
     stats_.in_place_bytes += advice.spilled_bytes;
-    rebalance_now = exchange_pace_.due(stats_.in_place, stats_.in_place_bytes);
+    steps_in_place_ += submission.steps;
+    reading_bytes_ += advice.reading_bytes;
+    rebalance_now = exchange_pace_.due(steps_in_place_, reading_bytes_);
   }
   if (rebalance_now) {
-    const uint64_t before = advice.spilled_bytes;
     const bool moved = rebalance(pool, submission.context);
     // What it names may have been among that.
-    if (moved)
+    if (moved) {
       advice.spilled_bytes = pool.spilled_bytes(submission.words, submission.count, touched.tick);
+      const double left =
+          static_cast<double>(advice.spilled_bytes) / static_cast<double>(touched.spilled_bytes);
+      advice.reading_bytes =
+          static_cast<uint64_t>(left * static_cast<double>(touched.reading_bytes));
+    }
     std::lock_guard lock(mutex_);
-    stats_.in_place_bytes += advice.spilled_bytes - before;
+    stats_.in_place_bytes += advice.spilled_bytes - touched.spilled_bytes;
+    reading_bytes_ += advice.reading_bytes - touched.reading_bytes;
     if (advice.spilled_bytes == 0) {
       --stats_.in_place;
       advice.measure = false;
     }
-    exchange_pace_.done(stats_.in_place, stats_.in_place_bytes, moved);
+    exchange_pace_.done(steps_in_place_, reading_bytes_, moved);
   }
   return advice;
 }
@@ -203,14 +210,14 @@ void Residency::note_arenas(uint32_t more) noexcept {
   for (Rate& rate : rates_) rate.function.store(0, std::memory_order_release);
 }
 
-void Residency::observe(uint64_t function, uint64_t spilled_bytes, uint64_t elapsed_ns,
+void Residency::observe(uint64_t function, uint64_t reading_bytes, uint64_t elapsed_ns,
                         uint64_t host_ns) noexcept {
   std::lock_guard lock(mutex_);
   ++stats_.measured;
   const auto found = profiles_.find(function);
   if (found == profiles_.end()) return;
-  if (spilled_bytes == 0) return;
-  const float rate = found->second.observe(spilled_bytes, elapsed_ns, host_ns);
+  if (reading_bytes == 0) return;
+  const float rate = found->second.observe(reading_bytes, elapsed_ns, host_ns);
   // A reader in between may see the rate of another function once: a guess that is a little off.
   Rate& shown = rates_[place_of(function)];
   shown.ns_per_byte.store(rate, std::memory_order_relaxed);

@@ -21,18 +21,16 @@
 #include "pool/residency/decisions.h"
 #include "pool/residency/mover.h"
 #include "pool/residency/tracked.h"
+#include "pool/touched.h"
 
 namespace flexlom::pool {
 
-struct Touched;
 struct TouchedBases;
 
 // What a submission names, as the doors found it.
-struct Submission {
-  CUcontext context = nullptr;  // whose streams copy for it, if they can; null: any
-  uint64_t function = 0;        // identifies the code and the amount of its work; 0: not a kernel
-  const CUdeviceptr* words = nullptr;
-  size_t count = 0;
+struct Submission : Names {
+  CUcontext context = nullptr;    // whose streams copy for it, if they can; null: any
+  uint64_t function = 0;          // identifies the code and the amount of its work; 0: not a kernel
   bool wild = false;              // it may touch anything else, too
   bool may_move = true;           // false: the caller is inside the gate, or has no context
   TouchedBases* bases = nullptr;  // filled by before() with what it touches; may be null
@@ -41,6 +39,8 @@ struct Submission {
 struct Advice {
   bool measure = false;  // bracket it with events and report observe()
   uint64_t spilled_bytes = 0;
+  uint64_t reading_bytes =
+      0;  // of that, counted as often as a graph names it: what to measure it by
   // Tracked mode. The submission is in flight since before() and until Residency::submitted().
   policy::Tick tick = 0;
   uint64_t arrival = 0;  // its stream must wait for this one; 0: for none
@@ -84,8 +84,8 @@ class Residency {
   // Before the driver gets the work, outside the gate.
   Advice before(DevicePool& pool, const Submission& submission) noexcept;
   // A measured submission took `elapsed_ns` on the device, and the program `host_ns` to submit it,
-  // with `spilled_bytes` of what it named in host frames.
-  void observe(uint64_t function, uint64_t spilled_bytes, uint64_t elapsed_ns,
+  // with so much of what it named in host frames, counted as in Advice::reading_bytes.
+  void observe(uint64_t function, uint64_t reading_bytes, uint64_t elapsed_ns,
                uint64_t host_ns) noexcept;
   bool is_tracked() const noexcept { return config_.tracked; }
   // Tracked mode: the driver has what before() gave this advice for, and the fence knows of it.
@@ -139,6 +139,8 @@ class Residency {
   mutable std::mutex mutex_;  // guards all below
   std::unordered_map<uint64_t, policy::Profile> profiles_;
   ResidencyStats stats_;
+  // What these say about work in place, a graph counted by its nodes.
+  uint64_t steps_in_place_ = 0, reading_bytes_ = 0;
   policy::ExchangePace exchange_pace_;
   policy::ReadyFrames ready_frames_;
 };

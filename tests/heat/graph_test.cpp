@@ -1,6 +1,7 @@
 // Executable graphs: through the hooks, on the simulated driver.
 #include <algorithm>
 #include <cstring>
+#include <map>
 
 #include "interpose/heat/range.h"
 #include "tests/heat/testing.h"
@@ -155,6 +156,30 @@ TEST_CASE("of a granule one word is kept, and the word at its start") {
     add_function(graph.handle, f, a.at + offset);
   Exec exec(graph.handle);
   CHECK(named_by(exec.handle) == ascending({a.at, a.at + 512, a.at + 2 * kMiB, a.at + 3 * kMiB}));
+}
+
+TEST_CASE("how many nodes name it, and how many name anything") {
+  Session session;
+  PoolMemory a(64 * kMiB, 4 * kMiB), b(70 * kMiB);
+  Graph graph;
+  const CUfunction f = session.function("flex_fill");
+  for (const size_t offset : {size_t{512}, size_t{0}, size_t{1024}, 3 * kMiB, size_t{512}})
+    add_function(graph.handle, f, a.at + offset);
+  add_function(graph.handle, f, b.at);
+  CUgraphNode node = nullptr;
+  REQUIRE_OK(cuGraphAddEmptyNode(&node, graph.handle, nullptr, 0));
+  Exec exec(graph.handle);
+  Named named;
+  flexlom::heat::names(Entry::cuGraphLaunch, named, exec.handle, CUstream{});
+  REQUIRE(named.graph != nullptr);
+  CHECK(named.graph->nodes == 6);
+  std::map<CUdeviceptr, unsigned> times;
+  REQUIRE(named.graph->times.size() == named.graph->words.size());
+  for (size_t i = 0; i < named.graph->words.size(); ++i)
+    times[named.graph->words[i]] = named.graph->times[i];
+  const std::map<CUdeviceptr, unsigned> expected = {
+      {a.at, 1}, {a.at + 512, 3}, {a.at + 3 * kMiB, 1}, {b.at, 1}};
+  CHECK(times == expected);
 }
 
 TEST_CASE("captured, in child graphs, without a context, while a capture is open") {

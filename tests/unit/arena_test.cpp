@@ -128,3 +128,34 @@ TEST_CASE("arena: its memory becomes that of another allocation") {
     CHECK(name(p) == 0);
   }
 }
+
+// A graph whose words stand for several nodes each: of a page that two buffers share, each counts
+// for its part.
+TEST_CASE("arena: a page is used as often as the nodes of a graph use what lies in it") {
+  ArenaBench bench;
+  const CUdeviceptr shared = bench.buffer(kPages - 2), half = shared + kPage / 2;
+  const std::vector<CUdeviceptr> words = {bench.buffer(kPages - 3), shared, half,
+                                          bench.buffer(kPages - 1)};
+  const std::vector<uint16_t> times = {5, 6, 2, 1};
+  Names graph{words.data(), words.size(), times.data(), 9};
+  for (int round = 0; round < 3; ++round) {
+    for (uint64_t i = 0; i < kPages; ++i) bench.submit_naming({bench.buffer(i)}, 0);
+  }
+  const policy::Tick before = bench.pool->touch_tick();
+  Touched touched;
+  for (int replay = 0; replay < 40; ++replay) {
+    touched = bench.pool->touch(graph);
+    bench.submit_naming({bench.buffer(0)}, 0);
+  }
+  CHECK(bench.pool->touch_tick() == before + 40 * 10);
+  CHECK(touched.spilled_bytes == 3 * kPage);
+  CHECK(touched.reading_bytes == 5 * kPage + (6 + 2) * kPage / 2 + kPage);
+  std::vector<PageId> ids;
+  std::vector<float> uses;
+  for (const policy::PageView& view : bench.pool->movable_pages(0, &ids))
+    uses.push_back(view.history.touches_per_use);
+  REQUIRE(uses.size() == kPages);
+  CHECK(uses[kPages - 3] == Approx(5).epsilon(0.05));
+  CHECK(uses[kPages - 2] == Approx(4).epsilon(0.05));  // half of six and half of two
+  CHECK(uses[kPages - 1] == Approx(1).epsilon(0.05));
+}

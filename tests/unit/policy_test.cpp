@@ -126,6 +126,24 @@ TEST_CASE("history: touches in a row that read parts cost one reading together")
   CHECK(cost_of(link / 10, 10, link / 20) == Approx(1.5 * link).epsilon(0.06));
 }
 
+TEST_CASE("history: what one submission uses several times counts as often") {
+  const float link = kLink_ns_per_byte;
+  const auto replayed = [](unsigned nodes, float cost) {
+    History history;
+    for (Tick replay = 1; replay <= 30; ++replay) {
+      touch(history, replay * 100, cost);
+      touch_again(history, nodes - 1, cost);
+    }
+    return history;
+  };
+  CHECK(replayed(6, link).touches_per_use == Approx(6));
+  CHECK(replayed(6, link).use_cost == Approx(6 * link).epsilon(0.01));
+  CHECK(replayed(6, link / 10).use_cost == Approx(link / 10).epsilon(0.01));
+  CHECK(touch_interval(replayed(6, link), 3000) == Approx(100.0 / 6));
+  CHECK(touch_interval(replayed(1, link), 3000) == Approx(100));
+  CHECK(next_use(replayed(6, link), 3005) == Approx(3100).margin(2));
+}
+
 TEST_CASE("history: a new pace replaces a rhythm") {
   History history = after({1000, 20000, 40000});
   Tick now = 40000;

@@ -1,6 +1,8 @@
 // What residency decides for one submission after the other, with pages that really move.
 #include <catch2/catch.hpp>
 
+#include <algorithm>
+
 #include "tests/unit/pool_bench.h"
 
 using namespace flexlom::pool;
@@ -90,4 +92,40 @@ TEST_CASE("residency: what is written is no longer promoted for work that is as 
   } else {
     CHECK(later > 12);
   }
+}
+
+// The pages of a graph that does not fit come to the device by how many of its nodes use them: the
+// sum of two products reads each factor once, the factors are products of ten.
+TEST_CASE("residency: of a graph larger than the budget the part that is used most is resident") {
+  Submitter bench;
+  const CUdeviceptr once = bench.must(64 * kGranule), often = bench.must(kSpilled);
+  REQUIRE(bench.spilled(often) == kSpilled);
+  std::vector<CUdeviceptr> words = {once, often};
+  std::sort(words.begin(), words.end());
+  const auto replays = [&](uint16_t times_of_often) {
+    std::vector<uint16_t> times = {1, 1};
+    times[words[0] == often ? 0 : 1] = times_of_often;
+    Submission graph;
+    graph.context = flexlom::unit::fake_context(1);
+    graph.function = 1;
+    graph.words = words.data();
+    graph.count = words.size();
+    graph.times = times.data();
+    graph.steps = 12u;
+    for (int i = 0; i < 24; ++i) {
+      const uint64_t spilled = bench.spilled(often) + bench.spilled(once);
+      const Advice advice = bench.residency->before(*bench.pool, graph);
+      CHECK(advice.spilled_bytes == bench.spilled(often) + bench.spilled(once));
+      const uint64_t reads = times_of_often * bench.spilled(often) + bench.spilled(once);
+      if (spilled == advice.spilled_bytes) CHECK(advice.reading_bytes == reads);
+      if (!advice.measure) continue;
+      const auto ns = static_cast<double>(reads) * policy::kLink_ns_per_byte;
+      bench.residency->observe(1, advice.reading_bytes, static_cast<uint64_t>(ns), 0);
+    }
+  };
+  replays(1);
+  CHECK(bench.spilled(often) == kSpilled);  // there is nothing to choose between the two
+  replays(8);
+  CHECK(bench.spilled(often) == 0);
+  CHECK(bench.spilled(once) > 0);
 }

@@ -29,7 +29,7 @@ struct TrackedBench : MoveBench {
   // Work that names these begins; with `run` it is running until finish_work().
   Touched begin(const std::vector<CUdeviceptr>& named, Tracking* tracking = nullptr) {
     Tracking own;
-    return pool->touch(named.data(), named.size(), 0, nullptr,
+    return pool->touch({named.data(), named.size()}, 0, nullptr,
                        tracking != nullptr ? tracking : &own);
   }
   void submitted(const Touched& touched) {
