@@ -104,6 +104,7 @@ void Arena::touch(size_t offset, policy::Tick now, float cost, uint16_t times, T
     use.touched_again(times, share, cost);
     const uint32_t more = std::min(named, use.granules - use.charged);
     use.charged += more;
+    touched->part_bytes += uint64_t{more} << kGranuleShift;
     if (!use.spilled.load(std::memory_order_relaxed)) continue;
     const uint64_t bytes = uint64_t{more} << kGranuleShift;
     touched->spilled_bytes += bytes;

@@ -17,6 +17,8 @@ constexpr uint32_t kMeasureEvery = 64;
 constexpr uint64_t kTellingBytes = uint64_t{128} << 20;
 constexpr uint64_t kManyBytes = uint64_t{2} << 30;
 constexpr uint32_t kForgetLatest = 1u << 14;
+// A buffer of an arena has turned out to be smaller when it is by this factor.
+constexpr uint64_t kOtherParts = 2;
 constexpr uint32_t kMostUnclear = 3;   // measurements that said nothing, in a row
 constexpr uint32_t kMostIgnored = 16;  // measurements of one function that may be under way
 constexpr uint64_t kReadyBytes = 128u << 20;
@@ -49,9 +51,14 @@ bool better_promoted(double ns_per_byte, uint64_t spilled_bytes, double touches_
   return in_place_ns > moves_ns * kWorthIt + kBatchFixed_ns;
 }
 
-Profile::Choice Profile::choose(uint64_t spilled_bytes, double touches_ahead, Kind kind) noexcept {
+Profile::Choice Profile::choose(uint64_t spilled_bytes, double touches_ahead, Kind kind,
+                                uint64_t part_bytes) noexcept {
   Choice choice;
   if (kind == Kind::pin) return choice;
+  if (part_bytes > 0 && part_bytes < part_bytes_ / kOtherParts) {
+    forget();
+    choice.forgot = true;
+  }
   ++seen_;
   const bool known = ns_per_byte_ > 0;
   if (left_bytes_ > 0 && seen_ - promoted_at_ > forget_after_) {
@@ -67,6 +74,7 @@ Profile::Choice Profile::choose(uint64_t spilled_bytes, double touches_ahead, Ki
   choice.measure = !known || (!choice.promote_first && seen_ - measured_at_ >= kMeasureEvery);
   if (choice.measure) {
     measured_at_ = seen_;
+    part_bytes_ = part_bytes;
     ++asked_;
   }
   return choice;

@@ -47,10 +47,14 @@ class Profile {
   struct Choice {
     bool promote_first = false;
     bool measure = false;  // time it, and call observe()
+    bool forgot = false;   // what was known is not any more
   };
 
-  // One submission of the function names `spilled_bytes` in host frames.
-  Choice choose(uint64_t spilled_bytes, double touches_ahead, Kind kind) noexcept;
+  // One submission of the function names `spilled_bytes` in host frames. `part_bytes`: what it is
+  // taken to name of arenas. That is guessed from where buffers begin, and where these are not
+  // known yet, buffers seem to be larger: rates measured then are too low.
+  Choice choose(uint64_t spilled_bytes, double touches_ahead, Kind kind,
+                uint64_t part_bytes = 0) noexcept;
   // A measured submission took `elapsed_ns` on the device, `host_ns` of which it may have spent
   // waiting for the program to submit it: the first launch of a function loads its code. Returns
   // ns_per_byte() as of now.
@@ -71,6 +75,7 @@ class Profile {
   uint32_t measured_ = 0, seen_ = 0, measured_at_ = 0, unclear_ = 0;
   uint32_t asked_ = 0, ignored_ = 0;  // measurements asked for, and of those, to be ignored
   static constexpr uint32_t kForgetSoonest = 256;
+  uint64_t part_bytes_ = 0;                      // when it was measured last
   uint64_t left_bytes_ = 0, written_bytes_ = 0;  // the older they are, the less they count
   uint32_t promoted_at_ = 0, forget_after_ = kForgetSoonest;
 };

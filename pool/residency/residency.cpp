@@ -123,7 +123,9 @@ Advice Residency::before(DevicePool& pool, const Submission& submission) noexcep
     if (config_.kind != policy::Kind::pin && submission.function != 0 &&
         (profiles_.size() < kMostProfiles || profiles_.count(submission.function) > 0)) {
       const auto choice = profiles_[submission.function].choose(
-          touched.spilled_bytes, touched.touches_ahead, config_.kind);
+          touched.spilled_bytes, touched.touches_ahead, config_.kind, touched.part_bytes);
+      if (choice.forgot)
+        rates_[place_of(submission.function)].function.store(0, std::memory_order_release);
       promote_first = choice.promote_first;
       advice.measure = choice.measure;
     }

@@ -149,6 +149,7 @@ TEST_CASE("arena: a page is used as often as the nodes of a graph use what lies 
   }
   CHECK(bench.pool->touch_tick() == before + 40 * 10);
   CHECK(touched.spilled_bytes == 3 * kPage);
+  CHECK(touched.part_bytes == 3 * kPage);
   CHECK(touched.reading_bytes == 5 * kPage + (6 + 2) * kPage / 2 + kPage);
   std::vector<PageId> ids;
   std::vector<float> uses;

@@ -48,6 +48,30 @@ TEST_CASE("what is as well read in place is measured again now and then") {
   CHECK(measured == 2);
 }
 
+// As long as it is not known where the buffers of an arena begin, each launch seems to name much
+// more than it reads, and to read it fast.
+TEST_CASE("a rate is forgotten when what it was measured with turns out to be smaller") {
+  Profile profile;
+  const auto ns = static_cast<uint64_t>(64 * kMiB * kLink_ns_per_byte * 10);
+  CHECK(profile.choose(6400 * kMiB, 1, Kind::automatic, 6400 * kMiB).measure);
+  CHECK(profile.choose(6400 * kMiB, 1, Kind::automatic, 6400 * kMiB).measure);
+  profile.observe(6400 * kMiB, ns);
+  auto choice = profile.choose(6400 * kMiB, 1, Kind::automatic, 6400 * kMiB);
+  CHECK_FALSE((choice.promote_first || choice.measure || choice.forgot));
+  choice = profile.choose(4800 * kMiB, 1, Kind::automatic, 4800 * kMiB);  // a little is nothing
+  CHECK_FALSE((choice.promote_first || choice.measure || choice.forgot));
+  choice = profile.choose(64 * kMiB, 1, Kind::automatic, 64 * kMiB);
+  CHECK((choice.measure && choice.forgot && !choice.promote_first));
+  profile.observe(6400 * kMiB, ns);  // was still under way
+  CHECK(profile.ns_per_byte() == 0);
+  profile.observe(64 * kMiB, ns);
+  choice = profile.choose(64 * kMiB, 1, Kind::automatic, 64 * kMiB);
+  CHECK((choice.promote_first && !choice.forgot));
+  // Less of it is spilled: that is no other buffer. And of what is no arena nothing is guessed.
+  CHECK_FALSE(profile.choose(8 * kMiB, 1, Kind::automatic, 64 * kMiB).forgot);
+  CHECK_FALSE(profile.choose(8 * kMiB, 1, Kind::automatic).forgot);
+}
+
 TEST_CASE("the rate is the lower median of the last five") {
   Profile profile;
   CHECK(profile.observe(0, 5) == 0);
