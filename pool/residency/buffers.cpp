@@ -12,7 +12,7 @@ namespace {
 constexpr uint32_t kIntervals = 3;
 constexpr uint32_t kTurns = 4;
 constexpr uint32_t kGrace = 256;
-constexpr uint32_t kLongest = 1u << 13;  // interval that is believed
+constexpr uint32_t kLongest = 1u << 17;  // interval that is believed
 constexpr uint32_t kForget = 16;         // of an interval, for each shorter one
 constexpr uint32_t kShrink = 1024;       // of the largest, for each smaller one
 

@@ -86,6 +86,17 @@ TEST_CASE("buffers: one that is seldom used stays as long as it keeps its pace")
   CHECK(buffers.name(500).end > 600);
 }
 
+// A training step of a large model names some ten thousand addresses, its optimizer's states once.
+TEST_CASE("buffers: a round may be long") {
+  Buffers buffers(kGranules);
+  for (int round = 0; round < 4; ++round) {
+    for (uint32_t state = 600; state < 1000; state += 100) buffers.name(state);
+    for (int i = 0; i < 20000; ++i) go_round(buffers, {0, 300}, 1);
+  }
+  CHECK(is(buffers.name(600), 600, 700));
+  CHECK(is(buffers.name(300), 300, 600));
+}
+
 // The counts agree with the beginnings, whatever is named.
 TEST_CASE("buffers: any order of names") {
   std::mt19937 random(7);
