@@ -108,7 +108,6 @@ Touched DevicePool::touch(const Names& names, float cost, TouchedBases* bases, T
       if (span->arena->active()) continue;
     }
     if (again) continue;
-    const double ahead = policy::touches_ahead(span->history);
     uint16_t times = 1;
     if (names.times != nullptr) [[unlikely]] {
       times = most_times(names, i, span->base + span->bytes());
@@ -123,7 +122,7 @@ Touched DevicePool::touch(const Names& names, float cost, TouchedBases* bases, T
       continue;
     result.spilled_bytes += spilled;
     result.reading_bytes += uint64_t{times} * spilled;
-    weighted += ahead * static_cast<double>(spilled);
+    weighted += policy::touches_ahead(span->history, times) * static_cast<double>(spilled);
   }
   if (tracking != nullptr && tracking->wild && result.tick == 0)
     result.tick = touch_tick_ += names.steps;

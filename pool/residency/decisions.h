@@ -27,10 +27,10 @@ inline constexpr uint64_t kMostDemoted_bytes = uint64_t{1} << 30;
 // Device bytes that large allocations leave for small pages: a sixteenth, at most 64 MiB.
 uint64_t small_reserve_bytes(uint64_t budget_bytes) noexcept;
 
-// Touches of the page that are still to come in the run of touches that has begun, this one
-// included.
-inline double touches_ahead(const History& history) noexcept {
-  return std::max(1.0, double{history.touches_per_use} - history.burst_touches);
+// Touches of the page that are still to come in the run of touches that has begun, the last one
+// included, which was a submission that touched it `times` times.
+inline double touches_ahead(const History& history, unsigned times = 1) noexcept {
+  return std::max(1.0, double{history.touches_per_use} - history.burst_touches + (times - 1));
 }
 
 // Whether work that reads `spilled_bytes` in place at `ns_per_byte` does better with its pages on
