@@ -1,6 +1,7 @@
 #include "pool/arena.h"
 
 #include <algorithm>
+#include <cmath>
 
 #include "pool/residency/decisions.h"
 #include "pool/span.h"
@@ -75,7 +76,9 @@ void Arena::set_spilled(uint32_t granule, bool spilled) noexcept {
 // was counted as one already, whatever its part.
 void Arena::Use::touched_again(uint16_t more, float share, float cost) noexcept {
   if (more == 1 && times == 0) return;
-  const auto whole = [](float sum) { return std::max(1u, static_cast<uint32_t>(sum + 0.5f)); };
+  const auto whole = [](float sum) {
+    return std::max(1u, static_cast<uint32_t>(std::lround(sum)));
+  };
   const uint32_t before = whole(times);
   times += share * static_cast<float>(more);
   if (whole(times) > before) policy::touch_again(history, whole(times) - before, cost);
