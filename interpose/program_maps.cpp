@@ -140,9 +140,10 @@ CUresult ProgramMaps::share(void* out, Handle handle, CUmemAllocationHandleType 
         found->second.asked.requestedHandleTypes != type || flags != 0 || out == nullptr)
       return CUDA_ERROR_INVALID_VALUE;
     Frames& frames = found->second;
+    if (!pool::is_one_page(frames.bytes)) return CUDA_ERROR_NOT_SUPPORTED;
     std::vector<Page> pages = frames.loose.pages;
     if (frames.placed_at != 0) {
-      const CUresult r = frames.pool->pin_mapped(frames.placed_at, &pages);
+      const CUresult r = frames.pool->pin_mapped(frames.placed_at, false, &pages);
       if (r != CUDA_SUCCESS) return r;
     }
     if (pages.size() != 1 || pages.front().where != Where::device) return CUDA_ERROR_NOT_SUPPORTED;
@@ -151,6 +152,12 @@ CUresult ProgramMaps::share(void* out, Handle handle, CUmemAllocationHandleType 
   } catch (...) {
     return CUDA_ERROR_OUT_OF_MEMORY;
   }
+}
+
+CUdeviceptr ProgramMaps::place_of(Handle handle) noexcept {
+  std::lock_guard lock(mutex_);
+  const auto found = frames_.find(handle);
+  return found != frames_.end() ? found->second.placed_at : 0;
 }
 
 // Frames go when nobody has a handle of them and they are mapped nowhere, as in the driver.
@@ -220,7 +227,7 @@ CUresult ProgramMaps::place(CUdeviceptr p, Frames& frames) {
 CUresult ProgramMaps::map_pieces(CUdeviceptr p, Frames& frames) {
   std::vector<Page> pages = frames.loose.pages;
   if (frames.placed_at != 0) {
-    const CUresult r = frames.pool->pin_mapped(frames.placed_at, &pages);
+    const CUresult r = frames.pool->pin_mapped(frames.placed_at, true, &pages);
     if (r != CUDA_SUCCESS) return r;
   }
   frames.loose.shared = true;
@@ -316,7 +323,7 @@ CUresult ProgramMaps::open(CUdeviceptr p, Mapping& mapping, const CUmemAccessDes
 CUresult ProgramMaps::leave_to_driver(CUdeviceptr p, Mapping& mapping) {
   if (!mapping.placed || mapping.by_driver) return CUDA_SUCCESS;
   std::vector<Page> pages;
-  const CUresult r = frames_.at(mapping.handle).pool->pin_mapped(p, &pages);
+  const CUresult r = frames_.at(mapping.handle).pool->pin_mapped(p, true, &pages);
   mapping.by_driver = r == CUDA_SUCCESS;
   return r;
 }
@@ -373,7 +380,7 @@ bool ProgramMaps::pin(CUdeviceptr p, size_t size) noexcept {
   for (; m != mappings_.end() && (m->first <= p || m->first - p < size); ++m) {
     if (!m->second.placed) continue;
     std::vector<Page> pages;
-    if (frames_.at(m->second.handle).pool->pin_mapped(m->first, &pages) != CUDA_SUCCESS)
+    if (frames_.at(m->second.handle).pool->pin_mapped(m->first, true, &pages) != CUDA_SUCCESS)
       return false;
     on_device &= std::all_of(pages.begin(), pages.end(),
                              [](const Page& page) { return page.where == Where::device; });

@@ -38,6 +38,8 @@ class ProgramMaps {
   // NOT_SUPPORTED: it is more than one page, or lies on the host.
   CUresult share(void* out, Handle handle, CUmemAllocationHandleType type,
                  unsigned long long flags) noexcept;
+  // Where its pages may come and go; 0: nowhere.
+  CUdeviceptr place_of(Handle handle) noexcept;
   CUresult properties(CUmemAllocationProp* out, Handle handle) noexcept;
 
   CUresult map(CUdeviceptr p, size_t size, size_t offset, Handle handle,

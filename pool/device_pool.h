@@ -153,8 +153,9 @@ class DevicePool {
   CUresult unmap_frames(CUdeviceptr address, Loose* frames);
   // The device reaches it, and its pages may move.
   CUresult open_mapped(CUdeviceptr address);
-  // They stay where they are from now on: these.
-  CUresult pin_mapped(CUdeviceptr address, std::vector<Page>* pages);
+  // They stay where they are from now on: these. `spilled_too`: even on the host, else that is
+  // NOT_SUPPORTED, and they do not have to stay.
+  CUresult pin_mapped(CUdeviceptr address, bool spilled_too, std::vector<Page>* pages);
 
   // Moving pages (moves.cpp). A page that began a move ends it with a cancel or a finish; its span
   // keeps its pages until then.

@@ -251,14 +251,16 @@ CUresult DevicePool::open_mapped(CUdeviceptr address) {
   return CUDA_SUCCESS;
 }
 
-CUresult DevicePool::pin_mapped(CUdeviceptr address, std::vector<Page>* pages) {
+CUresult DevicePool::pin_mapped(CUdeviceptr address, bool spilled_too, std::vector<Page>* pages) {
   for (int i = 0; i < kWaits; ++i) {
     {
       std::lock_guard lock(mutex_);
       Span* span = mapped_span(address);
       if (span == nullptr) return CUDA_ERROR_INVALID_VALUE;
-      span->exported = true;
+      if (spilled_too) span->exported = true;  // no move begins from here on
       if (span->moving == 0) {
+        if (span->spilled_bytes > 0 && !spilled_too) return CUDA_ERROR_NOT_SUPPORTED;
+        span->exported = true;
         *pages = span->pages;
         return CUDA_SUCCESS;
       }

@@ -43,6 +43,20 @@ inline Runtime* enter(Entry entry) noexcept {
 // where nothing is refused.
 CUresult refused_by_capture(Runtime& runtime) noexcept;
 
+// Memory at that address is to be shared, which it cannot be while it lies on the host: it comes to
+// the device. False: it did not, and is not worth asking for again.
+bool bring_to_device(Runtime& runtime, CUdeviceptr p) noexcept;
+
+// What `share` answers. When that is `refused`, as for memory at `p` that lies on the host, it
+// comes to the device and is asked for again.
+template <class F>
+CUresult share_from_device(Runtime& runtime, CUdeviceptr p, CUresult refused, F share) noexcept {
+  constexpr int kTries = 3;  // it may leave again before it is taken
+  CUresult r = share();
+  for (int i = 0; i < kTries && r == refused && bring_to_device(runtime, p); ++i) r = share();
+  return r;
+}
+
 // Identity of a stream handle for reuse in stream order (pool::StreamKey). `per_thread`: the
 // handle 0 means this thread's default stream.
 pool::StreamKey stream_key(CUstream stream, bool per_thread) noexcept;

@@ -28,6 +28,14 @@ CUresult open(Entry entry, CUdeviceptr* p, const CUipcMemHandle& opaque, unsigne
 
 }  // namespace
 
+bool bring_to_device(Runtime& runtime, CUdeviceptr p) noexcept {
+  pool::Residency* residency = runtime.pool.residency();
+  pool::DevicePool* owner = runtime.pool.owner(p);
+  // Inside a submission the gate cannot be shut.
+  if (residency == nullptr || owner == nullptr || doors::Submission::open()) return false;
+  return residency->bring(*owner, nullptr, p);
+}
+
 namespace own {
 
 CUresult cuIpcGetMemHandle(CUipcMemHandle* handle, CUdeviceptr p) {
@@ -39,7 +47,8 @@ CUresult cuIpcGetMemHandle(CUipcMemHandle* handle, CUdeviceptr p) {
   CUresult r = rt->current(&context, &device);
   if (r != CUDA_SUCCESS) return r;
   InsidePool inside;
-  r = rt->exporter.get_handle(p, handle);
+  r = share_from_device(*rt, p, CUDA_ERROR_MAP_FAILED,
+                        [&]() noexcept { return rt->exporter.get_handle(p, handle); });
   if (r == CUDA_ERROR_MAP_FAILED) {
     rt->listener.warned(
         "cuIpcGetMemHandle refused: part of the allocation lies in host memory, which cannot be "

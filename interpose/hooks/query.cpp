@@ -439,6 +439,9 @@ CUresult cuMemGetHandleForAddressRange(void* handle, CUdeviceptr p, size_t size,
   ProgramMaps::View view;
   if (handle != nullptr && mapped_there(rt, p, &view)) {
     InsidePool inside;
+    for (CUdeviceptr at = p; at - p < size && rt->program_maps.view(at, &view);
+         at = view.base + view.bytes)
+      bring_to_device(*rt, at);
     if (!rt->program_maps.pin(p, size)) {
       rt->listener.warned("a DMA-BUF was refused: part of the memory lies in host memory");
       return CUDA_ERROR_NOT_SUPPORTED;
@@ -451,7 +454,14 @@ CUresult cuMemGetHandleForAddressRange(void* handle, CUdeviceptr p, size_t size,
   if (!live || !is_exportable_range(info, p, size, type)) return CUDA_ERROR_INVALID_VALUE;
   InsidePool inside;
   pool::DevicePool::Export pinned;
-  const CUresult r = rt->pool.owner(p)->pin_for_export(p, &pinned);
+  const auto pin = [&]() noexcept {
+    try {
+      return rt->pool.owner(p)->pin_for_export(p, &pinned);
+    } catch (...) {
+      return CUDA_ERROR_OUT_OF_MEMORY;
+    }
+  };
+  const CUresult r = share_from_device(*rt, p, CUDA_ERROR_NOT_SUPPORTED, pin);
   if (r != CUDA_SUCCESS) {
     rt->listener.warned("a DMA-BUF was refused: part of the allocation lies in host memory");
     return CUDA_ERROR_NOT_SUPPORTED;

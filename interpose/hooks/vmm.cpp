@@ -158,11 +158,13 @@ CUresult cuMemExportToShareableHandle(void* out, CUmemGenericAllocationHandle ha
   if (ProgramMaps::is_ours(handle)) {
     if (rt == nullptr) return CUDA_ERROR_INVALID_VALUE;
     InsidePool inside;
-    const CUresult r = rt->program_maps.share(out, handle, type, flags);
+    const auto share = [&]() noexcept { return rt->program_maps.share(out, handle, type, flags); };
+    const CUdeviceptr p = rt->program_maps.place_of(handle);
+    const CUresult r = share_from_device(*rt, p, CUDA_ERROR_NOT_SUPPORTED, share);
     if (r == CUDA_ERROR_NOT_SUPPORTED) {
       rt->listener.warned(
-          "cuMemExportToShareableHandle refused: the memory lies in host memory, or in several "
-          "pages (more than 64 MiB)");
+          "cuMemExportToShareableHandle refused: the memory lies in host memory and cannot come "
+          "to the device now, or it lies in several pages (more than 64 MiB)");
     }
     return r;
   }

@@ -226,6 +226,51 @@ void Residency::observe(uint64_t function, uint64_t reading_bytes, uint64_t elap
   shown.function.store(function, std::memory_order_release);
 }
 
+namespace {
+// Marks the next of the pages in [begin, end) to come, together `most` bytes, and those that are
+// there to stay. Returns the bytes that are to come.
+uint64_t want_next(CUdeviceptr begin, CUdeviceptr end, uint64_t most,
+                   std::vector<policy::PageView>* views) {
+  uint64_t wanted = 0;
+  for (policy::PageView& view : *views) {
+    if (view.address < begin || view.address >= end) continue;
+    view.needed = view.resident || (view.movable && wanted < most);
+    if (view.resident) continue;
+    if (view.needed) {
+      wanted += view.bytes;
+    } else {
+      view.movable = false;
+    }
+  }
+  return wanted;
+}
+}  // namespace
+
+bool Residency::bring(DevicePool& pool, CUcontext context, CUdeviceptr address) noexcept {
+  AllocationInfo info;
+  if (config_.kind == policy::Kind::pin || !pool.contains(address) || !pool.find(address, &info))
+    return false;
+  try {
+    // Whoever else is at work may take pages away again, but not for ever.
+    const uint64_t goes = 2 * (info.spilled_bytes / config_.batch_bytes + 1);
+    for (uint64_t go = 0; go < goes && info.spilled_bytes > 0; ++go) {
+      std::vector<PageId> ids;
+      auto views = pool.movable_pages(0, &ids);
+      if (want_next(info.base, info.base + info.asked_bytes, config_.batch_bytes, &views) == 0)
+        break;
+      const uint64_t spare = pool.spare_device_bytes(true);
+      const policy::Plan plan =
+          policy::plan_promotion(views, 0, spare, 0, pool.touch_tick(), config_.kind);
+      Outcome outcome;
+      if (!run(pool, context, ids, plan, &outcome) || outcome.up_bytes == 0) break;
+      if (!pool.find(address, &info)) return false;
+    }
+    return info.spilled_bytes == 0;
+  } catch (...) {
+    return false;
+  }
+}
+
 bool Residency::rebalance(DevicePool& pool, CUcontext context) noexcept {
   if (config_.kind != policy::Kind::automatic || !mover_.worth_trying()) return false;
   try {

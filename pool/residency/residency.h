@@ -1,12 +1,13 @@
 // Residency: which pages lie where, decided from what the program does.
 //
-// Three occasions to move pages, each in the thread that brings it about:
+// Four occasions to move pages, each in the thread that brings it about:
 //   an allocation finds the device full   -> make_room(): the coldest leave, so that new memory,
 //                                            which is about to be used, gets device frames
 //   a submission names spilled pages      -> before(): in place, or promoted ahead of it, whichever
 //                                            was measured to be faster for this function
 //   submissions go on reading in place    -> rebalance(): pages touched more often change places
 //                                            with pages touched less
+//   memory is handed to somebody else     -> bring(): all of it, to stay
 //
 // What to move is decided by pure functions (policy.h, decisions.h), the mechanics are the mover's
 // (mover.h). Here is what is between: collecting the page table, and handing it over.
@@ -96,6 +97,11 @@ class Residency {
   void before_capture() noexcept {
     if (config_.tracked) mover_.settle_arrivals();
   }
+  // All of the allocation there, or of what the program mapped there, comes to the device, because
+  // it is to be shared and memory on the host cannot be; others leave for it. False: part of it is
+  // still on the host, or may be, for want of room, of quiet, or of the right to move. Waits as a
+  // batch does, for each `batch_bytes`. Outside the gate.
+  bool bring(DevicePool& pool, CUcontext context, CUdeviceptr address) noexcept;
   // Whether pages changed places.
   bool rebalance(DevicePool& pool, CUcontext context) noexcept;
 

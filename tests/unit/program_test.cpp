@@ -142,7 +142,7 @@ TEST_CASE("program: nobody reaches it, and it does not move, before access is gi
   CHECK(bench.driver.accessible(bench.range, 8 * kGranule));
   CHECK(bench.movable(bench.range) == 1);
   std::vector<Page> pages;
-  REQUIRE(bench.pool->pin_mapped(bench.range, &pages) == CUDA_SUCCESS);
+  REQUIRE(bench.pool->pin_mapped(bench.range, true, &pages) == CUDA_SUCCESS);
   CHECK(pages.size() == 1);
   CHECK(bench.movable(bench.range) == 0);
   // Shared once, its frames are used for nothing else.
@@ -151,6 +151,27 @@ TEST_CASE("program: nobody reaches it, and it does not move, before access is gi
   const uint64_t held = bench.driver.held_bytes(Where::device);
   bench.pool->give_frames(&frames);
   CHECK(bench.driver.held_bytes(Where::device) == held - 8 * kGranule);
+}
+
+TEST_CASE("program: what lies on the host is shared once it has come to the device") {
+  ProgramBench bench(40, 256);
+  bench.grow(bench.range, 5);
+  std::vector<Page> pages;
+  CUdeviceptr spilled = 0;
+  AllocationInfo info;
+  for (CUdeviceptr p = bench.range; p < bench.range + 5 * kChunk; p += kChunk) {
+    REQUIRE(bench.pool->find(p, &info));
+    if (info.spilled_bytes > 0) spilled = p;
+  }
+  REQUIRE(spilled != 0);
+  bench.driver.write(spilled, 4242);
+  CHECK(bench.pool->pin_mapped(spilled, false, &pages) == CUDA_ERROR_NOT_SUPPORTED);
+  CHECK(bench.residency->bring(*bench.pool, nullptr, spilled));
+  CHECK(bench.pool->pin_mapped(spilled, false, &pages) == CUDA_SUCCESS);
+  REQUIRE(pages.size() == 1);
+  CHECK(pages.front().where == Where::device);
+  CHECK(bench.driver.read(spilled) == 4242);
+  CHECK(bench.movable(spilled) == 0);
 }
 
 // With every frame of the device in use, a page that nobody has access to yet lends its own to

@@ -129,3 +129,31 @@ TEST_CASE("residency: of a graph larger than the budget the part that is used mo
   CHECK(bench.spilled(often) == 0);
   CHECK(bench.spilled(once) > 0);
 }
+
+TEST_CASE("residency: what is to be shared comes to the device, and others leave for it") {
+  Submitter bench;
+  const CUdeviceptr other = bench.must(64 * kGranule), shared = bench.must(kSpilled);
+  bench.driver.write(shared + 33 * kGranule, 77);
+  REQUIRE(bench.spilled(shared) == kSpilled);
+  CHECK(bench.residency->bring(*bench.pool, nullptr, shared + kGranule));
+  CHECK(bench.spilled(shared) == 0);
+  CHECK(bench.spilled(other) > 0);
+  CHECK(bench.driver.read(shared + 33 * kGranule) == 77);
+  const uint64_t moved = bench.residency->stats().moves.promoted_bytes;
+  CHECK(moved == kSpilled);
+  CHECK(bench.residency->bring(*bench.pool, nullptr, shared));  // is there
+  CHECK(bench.residency->stats().moves.promoted_bytes == moved);
+  CHECK_FALSE(bench.residency->bring(*bench.pool, nullptr, 64));
+}
+
+TEST_CASE("residency: what has no room on the device cannot be brought there") {
+  Submitter bench;
+  const CUdeviceptr pinned = bench.must(40 * kGranule), large = bench.must(60 * kGranule);
+  DevicePool::Export out;
+  REQUIRE(bench.pool->pin_for_export(pinned, &out) == CUDA_SUCCESS);
+  REQUIRE(bench.spilled(large) > 0);
+  CHECK_FALSE(bench.residency->bring(*bench.pool, nullptr, large));
+  CHECK(bench.spilled(large) > 0);
+  CHECK(bench.spilled(pinned) == 0);
+  CHECK(bench.pool->pin_for_export(large, &out) == CUDA_ERROR_NOT_SUPPORTED);
+}
