@@ -58,9 +58,9 @@ TEST_CASE("kernelParams: pointers, numbers, structures and tensor maps by value"
   note_pool();
   FakeKernels kernels;
   struct Operand {
-    uint32_t rank;
+    uint32_t rank, unused;  // no padding: whatever lay on the stack might be an address
     CUdeviceptr data;
-    uint32_t strides[3];
+    uint32_t strides[4];
     CUdeviceptr more[2];
   };
   struct alignas(64) TensorMap {
@@ -70,7 +70,7 @@ TEST_CASE("kernelParams: pointers, numbers, structures and tensor maps by value"
       0x2000, {{0, 8}, {8, 4}, {16, sizeof(Operand)}, {128, sizeof(TensorMap)}, {256, 8}});
   CUdeviceptr pointer = kA;
   uint32_t number = 7;
-  Operand operand = {4, kB, {1, 2, 3}, {kA + 1, 99}};
+  Operand operand = {4, 0, kB, {1, 2, 3, 0}, {kA + 1, 99}};
   TensorMap map = {};
   map.words[0] = kB + 512;
   map.words[9] = kPool - 1;
