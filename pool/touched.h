@@ -24,8 +24,8 @@ struct Names {
 struct Touched {
   policy::Tick tick = 0;       // of the submission; 0: nothing
   uint64_t spilled_bytes = 0;  // of the allocations it names, in host frames
-  uint64_t part_bytes = 0;     // what it is taken to name of arenas, wherever that lies
   uint64_t reading_bytes = 0;  // the same, counted as often as it names them
+  uint64_t part_bytes = 0;     // what it is taken to name of arenas, wherever that lies
   double touches_ahead = 1;  // of the spilled ones, in the run of touches that this one is part of
   // Allocations that have turned out to be arenas: rates measured while all of them was charged to
   // every submission say nothing.

@@ -40,8 +40,7 @@ struct Submission : Names {
 struct Advice {
   bool measure = false;  // bracket it with events and report observe()
   uint64_t spilled_bytes = 0;
-  uint64_t reading_bytes =
-      0;  // of that, counted as often as a graph names it: what to measure it by
+  uint64_t reading_bytes = 0;  // the same as often as a graph names it: to measure it by
   // Tracked mode. The submission is in flight since before() and until Residency::submitted().
   policy::Tick tick = 0;
   uint64_t arrival = 0;  // its stream must wait for this one; 0: for none

@@ -94,8 +94,8 @@ TEST_CASE("residency: what is written is no longer promoted for work that is as 
   }
 }
 
-// The pages of a graph that does not fit come to the device by how many of its nodes use them: the
-// sum of two products reads each factor once, the factors are products of ten.
+// Of one allocation that a single node of a graph uses, and one that eight use, there is room for
+// either. As long as one node each uses them, nothing is to be gained.
 TEST_CASE("residency: of a graph larger than the budget the part that is used most is resident") {
   Submitter bench;
   const CUdeviceptr once = bench.must(64 * kGranule), often = bench.must(kSpilled);
